@@ -1,0 +1,10 @@
+/* All kernel bodies for one JM_T; included twice by variant.inc.h. */
+#include "simd.inc.h"
+
+#include "kernels/scaling.inc.h"
+
+#include "kernels/chain.inc.h"
+
+#include "kernels/activation.inc.h"
+
+#include "kernels/moments.inc.h"

@@ -1,0 +1,188 @@
+/*
+ * The one place that knows vector types.  For the current JM_T it defines
+ *
+ *   JM_V, JM_VW            a vector of JM_VW lanes; + - * / and unary - work lane by lane
+ *   JM_LOAD, JM_STORE      unaligned access
+ *   JM_SPLAT(x)            x in every lane
+ *   JM_FMADD(a, b, c)      a * b + c, fused exactly where the instruction set fuses
+ *   JM_FMADD_S(a, b, c)    the same for one JM_T: bit for bit what a lane gives
+ *   JM_VMAX(a, b)          lane maximum; a NaN in `a` gives b
+ *   JM_VMIN(a, b)          lane minimum; a NaN in `a` gives b
+ *   JM_VABS(a)             absolute value
+ *   JM_VSQRT(a)            square root
+ *   JM_VLESS(a, b, x, y)   per lane a < b ? x : y
+ *   JM_ROUNDER             (x + JM_ROUNDER) - JM_ROUNDER is x rounded to an integer, |x| < 2^(digits - 2)
+ *   JM_VPOW2(s)            2^k where s = k + JM_ROUNDER, for k in the exponent range of normal numbers
+ *   JM_U, JM_MIN_EXP, JM_MAX_EXP   unit roundoff; exponents of the normal range as in float.h
+ *   JM_FREXP, JM_LDEXP, JM_ABS, JM_SQRT, JM_LOG   libm at JM_T
+ *
+ * and, once, JM_INLINE and JM_RESTRICT.  A compiler without vector types gets JM_VW == 1.
+ */
+#undef JM_V
+#undef JM_VW
+#undef JM_LOAD
+#undef JM_STORE
+#undef JM_SPLAT
+#undef JM_FMADD
+#undef JM_FMADD_S
+#undef JM_VMAX
+#undef JM_VMIN
+#undef JM_VABS
+#undef JM_VSQRT
+#undef JM_VLESS
+#undef JM_ROUNDER
+#undef JM_VPOW2
+#undef JM_U
+#undef JM_MIN_EXP
+#undef JM_MAX_EXP
+#undef JM_FREXP
+#undef JM_LDEXP
+#undef JM_ABS
+#undef JM_SQRT
+#undef JM_LOG
+
+#ifndef JM_INLINE
+#if defined(__GNUC__) || defined(__clang__)
+#define JM_INLINE static inline __attribute__((always_inline))
+#define JM_MAYBE_UNUSED __attribute__((unused))
+#define JM_RESTRICT restrict
+#else
+#define JM_INLINE static __forceinline
+#define JM_MAYBE_UNUSED
+#define JM_RESTRICT __restrict
+#endif
+#endif
+
+#if JM_IS_F64
+#define JM_U 0x1p-53
+#define JM_ROUNDER 0x1.8p52
+#define JM_MIN_EXP (-1021)
+#define JM_MAX_EXP 1024
+#define JM_FREXP frexp
+#define JM_LDEXP ldexp
+#define JM_ABS fabs
+#define JM_SQRT sqrt
+#define JM_LOG log
+#else
+#define JM_U 0x1p-24f
+#define JM_ROUNDER 0x1.8p23f
+#define JM_MIN_EXP (-125)
+#define JM_MAX_EXP 128
+#define JM_FREXP frexpf
+#define JM_LDEXP ldexpf
+#define JM_ABS fabsf
+#define JM_SQRT sqrtf
+#define JM_LOG logf
+#endif
+
+#if defined(JM_VECTOR_BYTES)
+
+#if JM_IS_F64
+#define JM_VW (JM_VECTOR_BYTES / 8)
+#else
+#define JM_VW (JM_VECTOR_BYTES / 4)
+#endif
+#define JM_V JM_NAME(jm_vector)
+typedef JM_T JM_V __attribute__((vector_size(JM_VECTOR_BYTES)));
+/* The same vector at any address, allowed to alias JM_T. */
+typedef JM_T JM_NAME(jm_vector_at)
+    __attribute__((vector_size(JM_VECTOR_BYTES), aligned(sizeof(JM_T)), may_alias));
+
+#define JM_LOAD(p) ((JM_V) * (const JM_NAME(jm_vector_at) *)(p))
+#define JM_STORE(p, v) (*(JM_NAME(jm_vector_at) *)(p) = (v))
+/* x - 0 is x for every x, -0 and NaN included, so this is a broadcast and nothing else. */
+#define JM_SPLAT(x) ((JM_T)(x) - (JM_V){0})
+
+/* Intrinsic of this element type, for x86: JM_MM(fmadd) is _mm256_fmadd_pd or _mm256_fmadd_ps. */
+#if defined(__x86_64__)
+#undef JM_MM
+#if JM_VECTOR_BYTES == 64 && JM_IS_F64
+#define JM_MM(op) _mm512_##op##_pd
+#elif JM_VECTOR_BYTES == 64
+#define JM_MM(op) _mm512_##op##_ps
+#elif JM_VECTOR_BYTES == 32 && JM_IS_F64
+#define JM_MM(op) _mm256_##op##_pd
+#elif JM_VECTOR_BYTES == 32
+#define JM_MM(op) _mm256_##op##_ps
+#elif JM_IS_F64
+#define JM_MM(op) _mm_##op##_pd
+#else
+#define JM_MM(op) _mm_##op##_ps
+#endif
+#if JM_VECTOR_BYTES >= 32
+#define JM_FMADD(a, b, c) JM_MM(fmadd)((a), (b), (c))
+#else
+#define JM_FMADD(a, b, c) ((a) * (b) + (c))
+#endif
+#define JM_VMAX(a, b) JM_MM(max)((a), (b))
+#define JM_VMIN(a, b) JM_MM(min)((a), (b))
+#define JM_VSQRT(a) JM_MM(sqrt)(a)
+#elif defined(__aarch64__)
+#if JM_IS_F64
+#define JM_FMADD(a, b, c) vfmaq_f64((c), (a), (b))
+#define JM_VMAX(a, b) vmaxnmq_f64((a), (b))
+#define JM_VMIN(a, b) vminnmq_f64((a), (b))
+#define JM_VSQRT(a) vsqrtq_f64(a)
+#else
+#define JM_FMADD(a, b, c) vfmaq_f32((c), (a), (b))
+#define JM_VMAX(a, b) vmaxnmq_f32((a), (b))
+#define JM_VMIN(a, b) vminnmq_f32((a), (b))
+#define JM_VSQRT(a) vsqrtq_f32(a)
+#endif
+#endif
+
+#if (defined(__x86_64__) && JM_VECTOR_BYTES >= 32) || defined(__aarch64__)
+#if JM_IS_F64
+#define JM_FMADD_S(a, b, c) __builtin_fma((a), (b), (c))
+#else
+#define JM_FMADD_S(a, b, c) __builtin_fmaf((a), (b), (c))
+#endif
+#else
+#define JM_FMADD_S(a, b, c) ((a) * (b) + (c))
+#endif
+
+/* Bits of a vector, for the operations that are easier there. */
+#define JM_BITS JM_NAME(jm_bits)
+#if JM_IS_F64
+typedef int64_t JM_BITS __attribute__((vector_size(JM_VECTOR_BYTES)));
+#define JM_ABS_BITS INT64_MAX
+#else
+typedef int32_t JM_BITS __attribute__((vector_size(JM_VECTOR_BYTES)));
+#define JM_ABS_BITS INT32_MAX
+#endif
+JM_INLINE JM_V JM_NAME(jm_vabs)(JM_V a) { return (JM_V)((JM_BITS)a & JM_ABS_BITS); }
+JM_INLINE JM_V JM_NAME(jm_vless)(JM_V a, JM_V b, JM_V x, JM_V y) {
+    const JM_BITS mask = a < b;
+    return (JM_V)((mask & (JM_BITS)x) | (~mask & (JM_BITS)y));
+}
+/* The low bits of k + JM_ROUNDER are those of k; the bias is added before they move to the exponent. */
+#if JM_IS_F64
+typedef uint64_t JM_NAME(jm_word) __attribute__((vector_size(JM_VECTOR_BYTES)));
+JM_INLINE JM_V JM_NAME(jm_vpow2)(JM_V s) { return (JM_V)(((JM_NAME(jm_word))s + 1023) << 52); }
+#else
+typedef uint32_t JM_NAME(jm_word) __attribute__((vector_size(JM_VECTOR_BYTES)));
+JM_INLINE JM_V JM_NAME(jm_vpow2)(JM_V s) { return (JM_V)(((JM_NAME(jm_word))s + 127) << 23); }
+#endif
+#undef JM_ABS_BITS
+#undef JM_BITS
+#define JM_VABS(a) JM_NAME(jm_vabs)(a)
+#define JM_VLESS(a, b, x, y) JM_NAME(jm_vless)((a), (b), (x), (y))
+#define JM_VPOW2(s) JM_NAME(jm_vpow2)(s)
+
+#else /* no vector types: one lane, plain C */
+
+#define JM_VW 1
+#define JM_V JM_T
+#define JM_LOAD(p) (*(p))
+#define JM_STORE(p, v) (*(p) = (v))
+#define JM_SPLAT(x) ((JM_T)(x))
+#define JM_FMADD(a, b, c) ((a) * (b) + (c))
+#define JM_FMADD_S(a, b, c) ((a) * (b) + (c))
+#define JM_VMAX(a, b) ((a) > (b) ? (a) : (b))
+#define JM_VMIN(a, b) ((a) < (b) ? (a) : (b))
+#define JM_VABS(a) JM_ABS(a)
+#define JM_VSQRT(a) JM_SQRT(a)
+#define JM_VLESS(a, b, x, y) ((a) < (b) ? (x) : (y))
+#define JM_VPOW2(s) JM_LDEXP((JM_T)1, (int)((s) - JM_ROUNDER))
+
+#endif

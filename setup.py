@@ -1,0 +1,94 @@
+"""The compiled extension: csrc once per instruction set, and the OpenMP probe."""
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tempfile
+from pathlib import Path
+
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+
+C_SOURCES = [
+    "csrc/dispatch.c",
+    "csrc/variant_baseline.c",
+    "csrc/variant_avx2.c",
+    "csrc/variant_avx512.c",
+]
+C_HEADERS = [
+    *map(str, Path("csrc").glob("**/*.h")),
+    "csrc/kernels.def",
+    *map(str, Path("src/jacometry/include/jacometry").glob("*.h")),
+]
+# One wheel serves every later CPython through the stable ABI; free-threaded builds have none yet.
+FREE_THREADED = bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
+LIMITED_API = None if FREE_THREADED else "0x030B0000"
+
+OPENMP_PROBE = """
+#include <omp.h>
+int main(void) { return omp_get_max_threads() > 0 ? 0 : 1; }
+"""
+
+
+class BuildExt(build_ext):
+    """build_ext with this project's compiler flags and an OpenMP probe."""
+
+    def build_extensions(self):
+        if self.compiler.compiler_type == "msvc":
+            compile_args, openmp, libraries = ["/O2", "/std:c11", "/fp:precise"], "/openmp", []
+        else:
+            compile_args = ["-std=gnu11", "-O3", "-ffp-contract=off", "-fvisibility=hidden"]
+            openmp, libraries = "-fopenmp", ["m"]
+        link_args = []
+        if self.compiles_with(openmp):
+            compile_args.append(openmp)
+            link_args = [] if self.compiler.compiler_type == "msvc" else [openmp]
+        else:
+            print(
+                f"jacometry: NOTICE: the compiler does not build OpenMP programs with {openmp}; "
+                "building without it: everything works, on one thread.",
+                file=sys.stderr,
+            )
+        for extension in self.extensions:
+            extension.extra_compile_args += compile_args
+            extension.extra_link_args += link_args
+            extension.libraries += libraries
+        super().build_extensions()
+
+    def compiles_with(self, flag):
+        """Whether the compiler builds and links an OpenMP program with `flag`."""
+        if os.environ.get("JACOMETRY_NO_OPENMP"):
+            return False
+        folder = tempfile.mkdtemp()
+        try:
+            source = Path(folder, "probe.c")
+            source.write_text(OPENMP_PROBE)
+            objects = self.compiler.compile(
+                [str(source)], output_dir=folder, extra_postargs=[flag]
+            )
+            link_flags = [] if self.compiler.compiler_type == "msvc" else [flag]
+            self.compiler.link_executable(
+                objects, str(Path(folder, "probe")), extra_postargs=link_flags
+            )
+            return subprocess.run([str(Path(folder, "probe"))], check=False).returncode == 0
+        except Exception:  # the compiler's own error types differ by platform; any means "no"
+            return False
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+kernels = Extension(
+    "jacometry._kernels",
+    sources=["src/jacometry/_kernels.pyx", *C_SOURCES],
+    depends=C_HEADERS,
+    include_dirs=["csrc", "src/jacometry/include"],
+    define_macros=[("Py_LIMITED_API", LIMITED_API)] if LIMITED_API else [],
+    py_limited_api=LIMITED_API is not None,
+)
+
+setup(
+    ext_modules=[kernels],
+    cmdclass={"build_ext": BuildExt},
+    options={"bdist_wheel": {"py_limited_api": "cp311"}} if LIMITED_API else {},
+)

@@ -1,0 +1,317 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, freethreading_compatible=True
+"""The only module that links csrc: picks a table slot, releases the GIL, loops over items."""
+from cpython.buffer cimport (
+    PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_CheckBuffer, PyObject_GetBuffer,
+)
+from cython.parallel cimport parallel, prange, threadid
+from libc.stdint cimport int64_t
+
+
+cdef extern from "jm_kernels.h" nogil:
+    ctypedef struct jm_layer:
+        pass
+
+    ctypedef struct jm_chain:
+        Py_ssize_t n_layers
+        int slope_side
+        const jm_layer *layers
+        jm_layer first
+        Py_ssize_t weights_layer_stride
+        Py_ssize_t slopes_layer_stride
+        const double *shortcuts
+
+    ctypedef struct jm_vectors:
+        Py_ssize_t n_vectors
+        Py_ssize_t per_sample
+        const void *start
+        double *log_norms
+        void **kept
+        int64_t **kept_exponents
+
+cdef extern from "jm_kernels.h" nogil:
+    ctypedef struct jm_activation:
+        int id
+        double parameters[2]
+
+    ctypedef struct jm_moments:
+        void *phi
+        void *phi2
+        void *dphi
+        void *dphi2
+        void *d2phi2
+
+    ctypedef struct jm_variance_arguments:
+        const void *q
+        const void *sigma_w
+        const void *sigma_b
+        Py_ssize_t q_stride
+        Py_ssize_t sigma_w_stride
+        Py_ssize_t sigma_b_stride
+
+ctypedef int (*gaussian_moments_t)(
+    const jm_activation *, const void *, const jm_moments *, Py_ssize_t, Py_ssize_t) noexcept nogil
+ctypedef int (*variance_map_t)(
+    const jm_activation *, const jm_variance_arguments *, void *, Py_ssize_t,
+    Py_ssize_t) noexcept nogil
+ctypedef int (*chain_product_t)(
+    const jm_chain *, Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t, void *, int64_t *,
+    Py_ssize_t *, void *) noexcept nogil
+ctypedef int (*chain_vectors_t)(
+    const jm_chain *, const jm_vectors *, Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t,
+    Py_ssize_t, Py_ssize_t *, void *) noexcept nogil
+ctypedef size_t (*size_t_of_two)(Py_ssize_t, Py_ssize_t) noexcept nogil
+ctypedef size_t (*size_t_of_one)(Py_ssize_t) noexcept nogil
+ctypedef Py_ssize_t (*size_of_nothing)() noexcept nogil
+
+cdef extern from "jm_kernels.h" nogil:
+    ctypedef struct jm_table:
+        const char *isa
+        size_t_of_two chain_product_work[2]
+        chain_product_t chain_product[2]
+        size_t_of_one chain_vectors_work[2]
+        size_of_nothing chain_vectors_group[2]
+        chain_vectors_t chain_jvp[2]
+        chain_vectors_t chain_vjp[2]
+        gaussian_moments_t gaussian_moments[2]
+        variance_map_t variance_map[2]
+
+    const jm_table *jm_tables[]
+    int jm_n_tables()
+
+cdef extern from "host.h" nogil:
+    ctypedef struct jm_fp_environment:
+        pass
+    jm_fp_environment jm_fp_enter()
+    void jm_fp_leave(jm_fp_environment saved)
+    int jm_openmp_max_threads()
+    int jm_has_openmp()
+    void *jm_malloc(size_t n)
+    void jm_free(void *aligned)
+
+cdef extern from "Python.h":
+    # Declared again because the stock cimport swallows KeyboardInterrupt in places.
+    int PyErr_CheckSignals() except -1
+
+
+cdef const jm_table *active = jm_tables[jm_n_tables() - 1]
+
+# Flops between two looks at Ctrl-C (about 50 ms), in a grain of the parallel loop (about 50 us), and
+# below which starting a team of threads costs more than it saves.
+cdef double ROUND = 2.5e8
+cdef double GRAIN = 2.5e5
+cdef double SERIAL = 1e5
+# Items in flight while single items are worked on in layer ranges.
+cdef Py_ssize_t IN_FLIGHT = 8
+
+
+def available_isas():
+    return [jm_tables[i].isa.decode() for i in range(jm_n_tables())]
+
+
+def active_isa():
+    return active.isa.decode()
+
+
+def select_isa(name):
+    global active
+    for i in range(jm_n_tables()):
+        if jm_tables[i].isa.decode() == name:
+            active = jm_tables[i]
+            return
+    raise ValueError(f"isa must be one of {available_isas()}, got {name!r}")
+
+
+def openmp_max_threads():
+    return jm_openmp_max_threads()
+
+
+def has_openmp():
+    return bool(jm_has_openmp())
+
+
+cdef void *address(object array, int flags=PyBUF_SIMPLE) except? NULL:
+    """Where a contiguous array's elements are; the caller keeps the array alive."""
+    cdef Py_buffer view
+    if array is None:
+        return NULL
+    PyObject_GetBuffer(array, &view, flags)
+    cdef void *pointer = view.buf
+    PyBuffer_Release(&view)
+    return pointer
+
+
+cdef void *output(object array) except? NULL:
+    return address(array, PyBUF_WRITABLE)
+
+
+cdef struct Plan:
+    # How the items of a call are cut: see `plan`.
+    Py_ssize_t layers_per_round
+    Py_ssize_t items_per_round
+    Py_ssize_t grain
+    Py_ssize_t n_spaces
+    int n_threads
+
+
+cdef Plan plan(Py_ssize_t n_items, Py_ssize_t n_layers, double layer_cost, int n_threads) noexcept:
+    """Cut by shape alone: rounds of items, or, where one item is long, of its layers."""
+    cdef Plan cut
+    cdef double item_cost = max(1.0, n_layers * layer_cost)
+    cut.n_threads = 1 if n_items < 2 or n_items * item_cost < SERIAL else n_threads
+    if item_cost <= ROUND / IN_FLIGHT:
+        cut.layers_per_round = n_layers
+        cut.items_per_round = max(1, <Py_ssize_t>min(<double>n_items, ROUND / item_cost))
+        cut.grain = max(1, <Py_ssize_t>min(<double>n_items, GRAIN / item_cost))
+        cut.n_spaces = cut.n_threads
+    else:
+        cut.layers_per_round = max(1, <Py_ssize_t>(ROUND / IN_FLIGHT / layer_cost))
+        cut.items_per_round = IN_FLIGHT
+        cut.grain = 1
+        cut.n_spaces = min(n_items, IN_FLIGHT)
+    return cut
+
+
+cdef int read_chain(object spec, jm_chain *chain) except -1:
+    """A ChainArrays of ops/chain.py as the C descriptor."""
+    cdef const jm_layer *layers = <const jm_layer *>address(spec.layers)
+    chain.n_layers = spec.n_layers
+    chain.slope_side = spec.slope_side
+    chain.layers = NULL if spec.is_uniform else layers
+    chain.first = layers[0]
+    chain.weights_layer_stride = spec.weights_layer_stride
+    chain.slopes_layer_stride = spec.slopes_layer_stride
+    chain.shortcuts = <const double *>address(spec.shortcuts)
+    return 0
+
+
+def chain_product(int dtype, spec, Py_ssize_t n_samples, mantissa, exponent, bad_layer,
+                  double layer_cost, int n_threads):
+    cdef jm_chain chain
+    read_chain(spec, &chain)
+    cdef Py_ssize_t max_width = spec.max_width, n_in = spec.widths[0]
+    cdef Py_ssize_t item_bytes = spec.widths[spec.n_layers] * n_in * (8 if dtype else 4)
+    cdef char *out = <char *>output(mantissa)
+    cdef int64_t *out_exponent = <int64_t *>output(exponent)
+    cdef Py_ssize_t *bad = <Py_ssize_t *>output(bad_layer)
+    cdef chain_product_t kernel = active.chain_product[dtype]
+    cdef Plan cut = plan(n_samples, chain.n_layers, layer_cost, n_threads)
+    cdef size_t bytes = active.chain_product_work[dtype](max_width, n_in)
+    cdef char *work = <char *>jm_malloc(bytes * cut.n_spaces)
+    cdef Py_ssize_t i, lo, hi, begin, end, space
+    cdef jm_fp_environment saved
+    if work == NULL:
+        raise MemoryError("no memory for the workspace of chain_product")
+    try:
+        for lo in range(0, n_samples, cut.items_per_round):
+            hi = min(lo + cut.items_per_round, n_samples)
+            for begin in range(0, chain.n_layers, cut.layers_per_round):
+                end = min(begin + cut.layers_per_round, chain.n_layers)
+                with nogil, parallel(num_threads=cut.n_threads):
+                    saved = jm_fp_enter()
+                    for i in prange(lo, hi, schedule="dynamic", chunksize=cut.grain):
+                        space = i - lo if end - begin < chain.n_layers else threadid()
+                        kernel(&chain, i, max_width, begin, end, out + i * item_bytes,
+                               out_exponent + i, bad + i, work + space * bytes)
+                    jm_fp_leave(saved)
+                PyErr_CheckSignals()
+    finally:
+        jm_free(work)
+
+
+def chain_vectors(int dtype, spec, bint transposed, start, Py_ssize_t per_sample, log_norms, kept,
+                  kept_exponents, bad_layer, Py_ssize_t run, double layer_cost, int n_threads):
+    """chain_jvp or chain_vjp; groups stay within runs of `run` vectors, which share all weights."""
+    cdef jm_chain chain
+    cdef jm_vectors vectors
+    read_chain(spec, &chain)
+    vectors.n_vectors = len(bad_layer)
+    vectors.per_sample = per_sample
+    vectors.start = address(start)
+    vectors.log_norms = <double *>output(log_norms)
+    vectors.kept = <void **>address(kept)
+    vectors.kept_exponents = <int64_t **>address(kept_exponents)
+    cdef Py_ssize_t *bad = <Py_ssize_t *>output(bad_layer)
+    cdef chain_vectors_t kernel = active.chain_vjp[dtype] if transposed else active.chain_jvp[dtype]
+    cdef Py_ssize_t max_width = spec.max_width
+    cdef Py_ssize_t group = active.chain_vectors_group[dtype]()
+    cdef Py_ssize_t groups_per_run = (run + group - 1) // group
+    cdef Py_ssize_t n_groups = groups_per_run * (vectors.n_vectors // run) if run else 0
+    cdef Plan cut = plan(n_groups, chain.n_layers, layer_cost * group, n_threads)
+    cdef size_t bytes = active.chain_vectors_work[dtype](max_width)
+    cdef char *work = <char *>jm_malloc(bytes * cut.n_spaces)
+    cdef Py_ssize_t i, lo, hi, begin, end, space, first, count
+    cdef jm_fp_environment saved
+    if work == NULL:
+        raise MemoryError("no memory for the workspace of chain_jvp or chain_vjp")
+    try:
+        for lo in range(0, n_groups, cut.items_per_round):
+            hi = min(lo + cut.items_per_round, n_groups)
+            for begin in range(0, chain.n_layers, cut.layers_per_round):
+                end = min(begin + cut.layers_per_round, chain.n_layers)
+                with nogil, parallel(num_threads=cut.n_threads):
+                    saved = jm_fp_enter()
+                    for i in prange(lo, hi, schedule="dynamic", chunksize=cut.grain):
+                        space = i - lo if end - begin < chain.n_layers else threadid()
+                        first = i // groups_per_run * run + i % groups_per_run * group
+                        count = min(group, (i // groups_per_run + 1) * run - first)
+                        kernel(&chain, &vectors, max_width, first, count, begin, end, bad + first,
+                               work + space * bytes)
+                    jm_fp_leave(saved)
+                PyErr_CheckSignals()
+    finally:
+        jm_free(work)
+
+
+# Cost of a moment in the unit of GRAIN, per activation id.
+cdef double[6] MOMENT_COST = [50.0, 50.0, 200.0, 200.0, 100.0, 100.0]
+
+
+cdef jm_activation read_activation(int activation_id, tuple parameters):
+    cdef jm_activation activation
+    activation.id = activation_id
+    activation.parameters[0], activation.parameters[1] = parameters or (0.0, 0.0)
+    return activation
+
+
+def gaussian_moments(int dtype, int activation_id, tuple parameters, q, moments, int n_threads):
+    cdef jm_activation activation = read_activation(activation_id, parameters)
+    cdef jm_moments out
+    out.phi, out.phi2 = output(moments[0]), output(moments[1])
+    out.dphi, out.dphi2, out.d2phi2 = output(moments[2]), output(moments[3]), output(moments[4])
+    cdef const void *q_items = address(q)
+    cdef Py_ssize_t n_items = len(q), lo, hi, begin, end
+    cdef gaussian_moments_t kernel = active.gaussian_moments[dtype]
+    cdef Plan cut = plan(n_items, 1, MOMENT_COST[activation_id], n_threads)
+    cdef jm_fp_environment saved
+    for lo in range(0, n_items, cut.items_per_round):
+        hi = min(lo + cut.items_per_round, n_items)
+        with nogil, parallel(num_threads=cut.n_threads):
+            saved = jm_fp_enter()
+            for begin in prange(lo, hi, cut.grain, schedule="dynamic", chunksize=1):
+                end = min(begin + cut.grain, hi)
+                kernel(&activation, q_items, &out, begin, end)
+            jm_fp_leave(saved)
+        PyErr_CheckSignals()
+
+
+def variance_map(int dtype, int activation_id, tuple parameters, q, sigma_w, sigma_b, out,
+                 int n_threads):
+    cdef jm_activation activation = read_activation(activation_id, parameters)
+    cdef jm_variance_arguments arguments
+    arguments.q, arguments.q_stride = address(q), len(q) != 1
+    arguments.sigma_w, arguments.sigma_w_stride = address(sigma_w), len(sigma_w) != 1
+    arguments.sigma_b, arguments.sigma_b_stride = address(sigma_b), len(sigma_b) != 1
+    cdef void *out_items = output(out)
+    cdef Py_ssize_t n_items = len(out), lo, hi, begin, end
+    cdef variance_map_t kernel = active.variance_map[dtype]
+    cdef Plan cut = plan(n_items, 1, MOMENT_COST[activation_id], n_threads)
+    cdef jm_fp_environment saved
+    for lo in range(0, n_items, cut.items_per_round):
+        hi = min(lo + cut.items_per_round, n_items)
+        with nogil, parallel(num_threads=cut.n_threads):
+            saved = jm_fp_enter()
+            for begin in prange(lo, hi, cut.grain, schedule="dynamic", chunksize=1):
+                end = min(begin + cut.grain, hi)
+                kernel(&activation, &arguments, out_items, begin, end)
+            jm_fp_leave(saved)
+        PyErr_CheckSignals()

@@ -1,0 +1,101 @@
+"""The one way arrays and scalars come in."""
+
+import math
+import numbers
+import operator
+
+import numpy as np
+
+_KINDS = "biuf"
+
+
+def as_array(name, value) -> np.ndarray:
+    """View `value` as a real array, or raise naming the argument.  No copy where NumPy needs none."""
+    if value is None:
+        raise TypeError(f"{name} must be an array, got None")
+    if isinstance(value, np.ma.MaskedArray):
+        if np.ma.is_masked(value):
+            raise TypeError(f"{name} must not be masked, got {int(value.mask.sum())} masked entries")
+        value = value.data
+    if getattr(value, "requires_grad", False):
+        raise TypeError(f"{name} must not require grad; pass {name}.detach()")
+    try:
+        array = np.asarray(value)
+    except (TypeError, ValueError, RuntimeError, BufferError) as error:
+        raise TypeError(
+            f"{name} must be an array of real numbers, got {type(value).__name__} ({error})"
+        ) from None
+    if array.dtype.kind not in _KINDS or array.dtype.char == "g":
+        raise TypeError(
+            f"{name} must have a real floating dtype up to float64, got dtype {array.dtype}"
+        )
+    return array
+
+
+def common_dtype(*arrays) -> np.dtype:
+    """float32 if every floating array among `arrays` is float16 or float32 and one is, else float64."""
+    sizes = {a.dtype.itemsize for a in arrays if a is not None and a.dtype.kind == "f"}
+    return np.dtype(np.float32 if sizes and max(sizes) <= 4 else np.float64)
+
+
+def with_core(array, dtype, core_ndim) -> np.ndarray:
+    """`array` as native, aligned `dtype`, its last `core_ndim` axes C-contiguous.
+
+    Leading axes keep their strides, so broadcast views are not written out.
+    """
+    if array.dtype == dtype and array.dtype.isnative and array.flags.aligned:
+        itemsize, expected, is_core_contiguous = dtype.itemsize, dtype.itemsize, True
+        for axis in range(array.ndim - 1, array.ndim - 1 - core_ndim, -1):
+            is_core_contiguous &= array.shape[axis] <= 1 or array.strides[axis] == expected
+            expected *= array.shape[axis]
+        if is_core_contiguous and all(s % itemsize == 0 for s in array.strides):
+            return array
+    return np.ascontiguousarray(array, dtype=dtype)
+
+
+def contiguous(array, dtype) -> np.ndarray:
+    """`array` as native, aligned, C-contiguous `dtype`."""
+    return np.require(array, dtype, ["C", "A"])
+
+
+def finite_scan(name, array) -> None:
+    """Raise naming the first non-finite entry of `array`."""
+    if not np.isfinite(array).all():
+        index = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
+        where = f" at index {index}" if index else ""
+        raise ValueError(f"{name} must be finite, got {array[index]}{where}")
+
+
+def real_scalar(name, value, *, low=-math.inf, high=math.inf, open_low=False, open_high=False):
+    """`value` as a float in the given interval, or raise naming the argument."""
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (numbers.Real, np.ndarray)):
+        raise TypeError(f"{name} must be a real number, got {type(value).__name__}")
+    if isinstance(value, np.ndarray) and (value.ndim or value.dtype.kind not in "iuf"):
+        raise TypeError(f"{name} must be a real number, got an array of shape {value.shape}")
+    number = float(value)
+    above = number > low if open_low else number >= low
+    below = number < high if open_high else number <= high
+    if not (above and below):  # also true of NaN
+        left, right = "(" if open_low else "[", ")" if open_high else "]"
+        raise ValueError(f"{name} must lie in {left}{low:g}, {high:g}{right}, got {number:g}")
+    return number
+
+
+def count(name, value, *, low=0) -> int:
+    """`value` as an integer of at least `low`, or raise naming the argument."""
+    if isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{name} must be an integer, got a bool")
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name} must be an integer, got {type(value).__name__}") from None
+    if number < low:
+        raise ValueError(f"{name} must be at least {low}, got {number}")
+    return number
+
+
+def choice(name, value, allowed):
+    """`value` if it is one of `allowed`, or raise naming the argument."""
+    if not isinstance(value, str) or value not in allowed:
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, allowed))}, got {value!r}")
+    return value

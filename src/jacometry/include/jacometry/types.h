@@ -1,0 +1,109 @@
+/*
+ * The C types shared by every kernel of jacometry: item statuses and the description of a chain.
+ * Plain C11, no Python.
+ */
+#ifndef JACOMETRY_TYPES_H
+#define JACOMETRY_TYPES_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* What became of one item.  Kernels return one of these; statuses are never combined. */
+enum jm_status {
+    JM_OK = 0,
+    JM_NON_FINITE = 1,   /* an input entry that the item depends on is NaN or infinite */
+    JM_NOT_CONVERGED = 2 /* the iteration limit came first; the bounds returned still hold */
+};
+
+/* Which side of W the slopes stand on: F = c I + diag(s) W, or F = c I + W diag(s). */
+enum jm_slope_side { JM_SLOPE_OUTPUT = 0, JM_SLOPE_INPUT = 1 };
+
+/*
+ * One factor F (rows x cols) of a chain, for all samples.
+ *
+ * weights  (n_samples or 1, rows, cols) row-major; NULL stands for the identity (slopes then stand)
+ * slopes   (n_samples or 1, rows on the output side, cols on the input side); NULL stands for ones
+ *
+ * Strides are in elements from one sample to the next; 0 shares the array.
+ */
+typedef struct {
+    const void *weights;
+    const void *slopes;
+    ptrdiff_t weights_stride;
+    ptrdiff_t slopes_stride;
+    ptrdiff_t rows;
+    ptrdiff_t cols;
+    double shortcut;
+} jm_layer;
+
+/*
+ * A chain J = F_{L-1} ... F_0.  Either `layers` points to L entries, or it is NULL and every layer is
+ * `first` moved on by the layer strides (in elements; the shortcut's 0 for one scalar).
+ */
+typedef struct {
+    ptrdiff_t n_layers;
+    enum jm_slope_side slope_side;
+    const jm_layer *layers;
+    jm_layer first;
+    ptrdiff_t weights_layer_stride;
+    ptrdiff_t slopes_layer_stride;
+    const double *shortcuts; /* (L,), or NULL: first.shortcut in every layer */
+} jm_chain;
+
+/*
+ * Vectors to be taken through a chain, and where the results go.  Vector i belongs to sample
+ * i / per_sample.  Interface 0 is the chain's input, interface L its output.
+ *
+ * start           (n_vectors, width at the near end)
+ * log_norms       (n_vectors, L + 1)   natural log of the 2-norm at every interface
+ * kept            L + 1 pointers, entry k NULL or (n_vectors, width of interface k): the mantissas there
+ * kept_exponents  L + 1 pointers, entry k NULL or (n_vectors,): their exponents
+ */
+typedef struct {
+    ptrdiff_t n_vectors;
+    ptrdiff_t per_sample;
+    const void *start;
+    double *log_norms;
+    void *const *kept;
+    int64_t *const *kept_exponents;
+} jm_vectors;
+
+/* The activations that have a kernel. */
+enum jm_activation_id {
+    JM_IDENTITY = 0,
+    JM_LEAKY_RELU = 1, /* x above 0, parameters[0] x below, slope parameters[1] at 0 */
+    JM_TANH = 2,
+    JM_SIGMOID = 3,
+    JM_ERF = 4,
+    JM_GELU = 5
+};
+
+/* An activation: which one, and its parameters; those it does not have are not read. */
+typedef struct {
+    enum jm_activation_id id;
+    double parameters[2];
+} jm_activation;
+
+/*
+ * Where the Gaussian moments of an activation go, one entry per item, of the kernel's type:
+ * E of phi, phi^2, phi', phi'^2 and phi''^2.
+ */
+typedef struct {
+    void *phi;
+    void *phi2;
+    void *dphi;
+    void *dphi2;
+    void *d2phi2;
+} jm_moments;
+
+/* Arguments of the variance map, of the kernel's type; strides in elements, 0 for one number. */
+typedef struct {
+    const void *q;
+    const void *sigma_w;
+    const void *sigma_b;
+    ptrdiff_t q_stride;
+    ptrdiff_t sigma_w_stride;
+    ptrdiff_t sigma_b_stride;
+} jm_variance_arguments;
+
+#endif

@@ -1,0 +1,274 @@
+"""From what the caller gives as a chain to the layout that the kernels read."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from .._validate import as_array, choice, common_dtype, finite_scan, with_core
+from ..factors import Chain, Dense
+
+# jm_layer of jacometry/types.h
+LAYER = np.dtype(
+    [
+        ("weights", np.uintp),
+        ("slopes", np.uintp),
+        ("weights_stride", np.intp),
+        ("slopes_stride", np.intp),
+        ("rows", np.intp),
+        ("cols", np.intp),
+        ("shortcut", np.float64),
+    ],
+    align=True,
+)
+SIDES = ("output", "input")
+
+
+@dataclass(slots=True)
+class ChainArrays:
+    """A checked chain; its first fields are what ``read_chain`` of the binding takes."""
+
+    layers: np.ndarray  # LAYER, one entry per layer, or one for all if is_uniform
+    is_uniform: bool
+    n_layers: int
+    weights_layer_stride: int
+    slopes_layer_stride: int
+    shortcuts: np.ndarray | None
+    slope_side: int
+    widths: np.ndarray  # of the L + 1 interfaces
+    max_width: int
+    dtype: np.dtype
+    n_samples: int | None
+    has_shared_weights: bool
+    weights: object  # (..., L, n, n) array, or a list of arrays and None
+    slopes: object = None
+    shortcut: np.ndarray = field(default_factory=lambda: np.zeros(()))
+
+    def layer(self, k, sample):
+        """Weights, slopes and shortcut of one layer as one sample sees it."""
+        found = []
+        for given, core_ndim in ((self.weights, 2), (self.slopes, 1)):
+            if given is None:
+                found.append(None)
+                continue
+            array = given[k] if isinstance(given, list) else given[..., k, *(slice(None),) * core_ndim]
+            if array is not None and array.ndim > core_ndim:
+                array = array[sample]
+            found.append(array)
+        weights, slopes = found
+        if weights is None:
+            weights = np.eye(int(self.widths[k]))
+        return weights, slopes, float(np.broadcast_to(self.shortcut, self.n_layers)[k])
+
+    def sample(self, sample):
+        """Lists of weights and slopes, and shortcuts, of one sample: what the references take."""
+        layers = [self.layer(k, sample) for k in range(self.n_layers)]
+        return {
+            "weights": [layer[0] for layer in layers],
+            "slopes": [layer[1] for layer in layers],
+            "slope_side": SIDES[self.slope_side],
+            "shortcut": [layer[2] for layer in layers],
+        }
+
+    def raise_non_finite(self, sample, k):
+        """Raise for the NaN or infinity that a kernel met in layer k of a sample."""
+        weights, slopes, _ = self.layer(k, sample)
+        name, array = ("slopes", slopes)
+        if not np.isfinite(weights).all():
+            name, array = ("weights", weights)
+        where = f"layer {k}" if self.n_samples is None else f"sample {sample}, layer {k}"
+        value = array[~np.isfinite(array)][0]
+        raise ValueError(
+            f"{name} must be finite, got {value} in {where} (check_finite=False propagates it)"
+        )
+
+
+def _address(array):
+    return array.__array_interface__["data"][0]
+
+
+def _sample_stride(array, core_ndim):
+    """Elements from one sample to the next; 0 where the array is shared."""
+    return array.strides[0] // array.itemsize if array.ndim > core_ndim else 0
+
+
+def _merge_samples(n_samples, name, found):
+    if found is None or n_samples == found:
+        return n_samples
+    if n_samples is not None:
+        raise ValueError(f"{name} must hold {n_samples} samples as the arrays before it, got {found}")
+    return found
+
+
+def _as_sequence(name, value, core_ndim):
+    """A stacked array (L, ...) or (B, L, ...) as the list of its layers."""
+    if value is None or isinstance(value, (list, tuple)):
+        return value
+    array = as_array(name, value)
+    if array.ndim not in (core_ndim + 1, core_ndim + 2):
+        raise ValueError(f"{name} must have shape (L, ...) or (B, L, ...), got {array.shape}")
+    return [array[..., k, *(slice(None),) * core_ndim] for k in range(array.shape[-core_ndim - 1])]
+
+
+def _check_shortcut(shortcut, n_layers):
+    array = np.array(as_array("shortcut", shortcut), np.float64)
+    if array.shape not in ((), (n_layers,)):
+        raise ValueError(f"shortcut must be a scalar or have shape ({n_layers},), got {array.shape}")
+    finite_scan("shortcut", array)
+    return array
+
+
+def _uniform(weights, slopes, slope_side, shortcut):
+    """The chain of stacked arrays: nothing is copied or listed per layer."""
+    weights = as_array("weights", weights)
+    if weights.ndim not in (3, 4) or weights.shape[-1] != weights.shape[-2]:
+        raise ValueError(
+            "weights must have shape (L, n, n) or (B, L, n, n), or be a sequence of matrices, "
+            f"got shape {weights.shape}"
+        )
+    n_layers, n = weights.shape[-3], weights.shape[-1]
+    n_samples = weights.shape[0] if weights.ndim == 4 else None
+    if slopes is not None:
+        slopes = as_array("slopes", slopes)
+        if slopes.ndim not in (2, 3) or slopes.shape[-2:] != (n_layers, n):
+            raise ValueError(
+                f"slopes must have shape ({n_layers}, {n}) or (B, {n_layers}, {n}), "
+                f"got {slopes.shape}"
+            )
+        n_samples = _merge_samples(
+            n_samples, "slopes", slopes.shape[0] if slopes.ndim == 3 else None
+        )
+    dtype = common_dtype(weights, slopes)
+    weights = with_core(weights, dtype, 2)
+    slopes = None if slopes is None else with_core(slopes, dtype, 1)
+    shortcut = _check_shortcut(shortcut, n_layers)
+    layers = np.zeros(1, LAYER)
+    layers[0] = (
+        _address(weights),
+        0 if slopes is None else _address(slopes),
+        _sample_stride(weights, 3),
+        0 if slopes is None else _sample_stride(slopes, 2),
+        n,
+        n,
+        0.0 if shortcut.ndim else float(shortcut),
+    )
+    return ChainArrays(
+        layers=layers,
+        is_uniform=True,
+        n_layers=n_layers,
+        weights_layer_stride=weights.strides[-3] // weights.itemsize,
+        slopes_layer_stride=0 if slopes is None else slopes.strides[-2] // slopes.itemsize,
+        shortcuts=shortcut if shortcut.ndim else None,
+        slope_side=SIDES.index(slope_side),
+        widths=np.broadcast_to(np.intp(n), (n_layers + 1,)),
+        max_width=n,
+        dtype=dtype,
+        n_samples=n_samples,
+        has_shared_weights=weights.ndim == 3,
+        weights=weights,
+        slopes=slopes,
+        shortcut=shortcut,
+    )
+
+
+def _listed(weights, slopes, slope_side, shortcut):
+    """The chain of a sequence of factors; an entry None of `weights` is the identity."""
+    n_layers = len(weights)
+    if not n_layers:
+        raise ValueError("weights must hold at least one factor: an empty sequence has no size")
+    slopes = [None] * n_layers if slopes is None else list(slopes)
+    if len(slopes) != n_layers:
+        raise ValueError(f"slopes must have {n_layers} entries as weights has, got {len(slopes)}")
+    weights = [None if w is None else as_array(f"weights[{k}]", w) for k, w in enumerate(weights)]
+    slopes = [None if s is None else as_array(f"slopes[{k}]", s) for k, s in enumerate(slopes)]
+    dtype = common_dtype(*weights, *slopes)
+    shortcut = _check_shortcut(shortcut, n_layers)
+    shortcuts = np.broadcast_to(shortcut, n_layers)
+    layers = np.zeros(n_layers, LAYER)
+    widths, n_samples, is_shared = [], None, True
+    for k in range(n_layers):
+        w, s = weights[k], slopes[k]
+        if w is not None and w.ndim not in (2, 3):
+            raise ValueError(
+                f"weights[{k}] must have shape (n_out, n_in) or (B, n_out, n_in), got {w.shape}"
+            )
+        rows, cols = w.shape[-2:] if w is not None else (s.shape[-1],) * 2
+        if widths and cols != widths[-1]:
+            raise ValueError(
+                f"weights[{k}] must have {widths[-1]} columns, the rows of layer {k - 1}, "
+                f"got {cols}: shape {w.shape if w is not None else s.shape}"
+            )
+        if not widths:
+            widths.append(cols)
+        widths.append(rows)
+        if shortcuts[k] != 0 and rows != cols:
+            raise ValueError(
+                f"shortcut must be 0 where weights are not square, got {shortcuts[k]:g} at layer {k} "
+                f"of shape ({rows}, {cols})"
+            )
+        if w is not None:
+            w = weights[k] = with_core(w, dtype, 2)
+            n_samples = _merge_samples(n_samples, f"weights[{k}]", w.shape[0] if w.ndim == 3 else None)
+            is_shared &= w.ndim == 2
+            layers[k]["weights"] = _address(w)
+            layers[k]["weights_stride"] = _sample_stride(w, 2)
+        if s is not None:
+            expected = rows if slope_side == "output" else cols
+            if s.ndim not in (1, 2) or s.shape[-1] != expected:
+                raise ValueError(
+                    f"slopes[{k}] must have shape ({expected},) or (B, {expected}), got {s.shape}"
+                )
+            s = slopes[k] = with_core(s, dtype, 1)
+            n_samples = _merge_samples(n_samples, f"slopes[{k}]", s.shape[0] if s.ndim == 2 else None)
+            layers[k]["slopes"] = _address(s)
+            layers[k]["slopes_stride"] = _sample_stride(s, 1)
+        layers[k]["rows"], layers[k]["cols"] = rows, cols
+    layers["shortcut"] = shortcuts
+    return ChainArrays(
+        layers=layers,
+        is_uniform=False,
+        n_layers=n_layers,
+        weights_layer_stride=0,
+        slopes_layer_stride=0,
+        shortcuts=None,
+        slope_side=SIDES.index(slope_side),
+        widths=np.array(widths, dtype=np.intp),
+        max_width=max(widths),
+        dtype=dtype,
+        n_samples=n_samples,
+        has_shared_weights=is_shared,
+        weights=weights,
+        slopes=slopes,
+        shortcut=shortcut,
+    )
+
+
+def _fuse(chain):
+    """Weights and output slopes of a Chain: a Diagonal joins the Dense before it."""
+    weights, slopes = [], []
+    for factor in chain.factors:
+        if isinstance(factor, Dense):
+            weights.append(factor.weights)
+            slopes.append(None)
+        elif weights and slopes[-1] is None:
+            slopes[-1] = factor.slopes
+        else:
+            weights.append(None)
+            slopes.append(factor.slopes)
+    return weights, slopes
+
+
+def read_chain(weights, slopes, slope_side, shortcut):
+    """Check the arguments that describe a chain and lay them out for the kernels."""
+    choice("slope_side", slope_side, SIDES)
+    if isinstance(weights, Chain):
+        if slopes is not None or np.any(np.asarray(shortcut) != 0):
+            name = "slopes" if slopes is not None else "shortcut"
+            raise ValueError(f"{name} must be left out where weights is a Chain, which holds its own")
+        return _listed(*_fuse(weights), "output", 0.0)
+    if isinstance(weights, (list, tuple)):
+        for k, w in enumerate(weights):
+            as_array(f"weights[{k}]", w)
+        return _listed(list(weights), _as_sequence("slopes", slopes, 1), slope_side, shortcut)
+    if isinstance(slopes, (list, tuple)):
+        return _listed(_as_sequence("weights", weights, 2), slopes, slope_side, shortcut)
+    return _uniform(weights, slopes, slope_side, shortcut)
