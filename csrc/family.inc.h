@@ -8,3 +8,9 @@
 #include "kernels/activation.inc.h"
 
 #include "kernels/moments.inc.h"
+
+#include "kernels/spectral.inc.h"
+
+#include "kernels/spectral_gram.inc.h"
+
+#include "kernels/spectral_lanczos.inc.h"

@@ -11,8 +11,9 @@
  *   JM_VABS(a)             absolute value
  *   JM_VSQRT(a)            square root
  *   JM_VLESS(a, b, x, y)   per lane a < b ? x : y
- *   JM_ROUNDER             (x + JM_ROUNDER) - JM_ROUNDER is x rounded to an integer, |x| < 2^(digits - 2)
- *   JM_VPOW2(s)            2^k where s = k + JM_ROUNDER, for k in the exponent range of normal numbers
+ *   JM_ANY_ABOVE(a, b)     whether a > b in some lane
+ *   JM_ROUNDER             (x + JM_ROUNDER) - JM_ROUNDER is x rounded to an integer
+ *   JM_VPOW2(s)            2^k, s = k + JM_ROUNDER, where that is a normal number
  *   JM_U, JM_MIN_EXP, JM_MAX_EXP   unit roundoff; exponents of the normal range as in float.h
  *   JM_FREXP, JM_LDEXP, JM_ABS, JM_SQRT, JM_LOG   libm at JM_T
  *
@@ -30,6 +31,7 @@
 #undef JM_VABS
 #undef JM_VSQRT
 #undef JM_VLESS
+#undef JM_ANY_ABOVE
 #undef JM_ROUNDER
 #undef JM_VPOW2
 #undef JM_U
@@ -117,7 +119,17 @@ typedef JM_T JM_NAME(jm_vector_at)
 #define JM_VMAX(a, b) JM_MM(max)((a), (b))
 #define JM_VMIN(a, b) JM_MM(min)((a), (b))
 #define JM_VSQRT(a) JM_MM(sqrt)(a)
+#if JM_VECTOR_BYTES == 64 && JM_IS_F64
+#define JM_ANY_ABOVE(a, b) (_mm512_cmp_pd_mask((a), (b), _CMP_GT_OQ) != 0)
+#elif JM_VECTOR_BYTES == 64
+#define JM_ANY_ABOVE(a, b) (_mm512_cmp_ps_mask((a), (b), _CMP_GT_OQ) != 0)
+#elif JM_VECTOR_BYTES == 32
+#define JM_ANY_ABOVE(a, b) (JM_MM(movemask)(JM_MM(cmp)((a), (b), _CMP_GT_OQ)) != 0)
+#else
+#define JM_ANY_ABOVE(a, b) (JM_MM(movemask)(JM_MM(cmpgt)((a), (b))) != 0)
+#endif
 #elif defined(__aarch64__)
+#define JM_ANY_ABOVE(a, b) (vmaxvq_u32((uint32x4_t)((a) > (b))) != 0)
 #if JM_IS_F64
 #define JM_FMADD(a, b, c) vfmaq_f64((c), (a), (b))
 #define JM_VMAX(a, b) vmaxnmq_f64((a), (b))
@@ -155,7 +167,7 @@ JM_INLINE JM_V JM_NAME(jm_vless)(JM_V a, JM_V b, JM_V x, JM_V y) {
     const JM_BITS mask = a < b;
     return (JM_V)((mask & (JM_BITS)x) | (~mask & (JM_BITS)y));
 }
-/* The low bits of k + JM_ROUNDER are those of k; the bias is added before they move to the exponent. */
+/* The low bits of k + JM_ROUNDER are those of k; with the bias they move to the exponent. */
 #if JM_IS_F64
 typedef uint64_t JM_NAME(jm_word) __attribute__((vector_size(JM_VECTOR_BYTES)));
 JM_INLINE JM_V JM_NAME(jm_vpow2)(JM_V s) { return (JM_V)(((JM_NAME(jm_word))s + 1023) << 52); }
@@ -184,5 +196,6 @@ JM_INLINE JM_V JM_NAME(jm_vpow2)(JM_V s) { return (JM_V)(((JM_NAME(jm_word))s + 
 #define JM_VSQRT(a) JM_SQRT(a)
 #define JM_VLESS(a, b, x, y) ((a) < (b) ? (x) : (y))
 #define JM_VPOW2(s) JM_LDEXP((JM_T)1, (int)((s) - JM_ROUNDER))
+#define JM_ANY_ABOVE(a, b) ((a) > (b))
 
 #endif

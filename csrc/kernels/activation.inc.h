@@ -21,9 +21,21 @@ JM_INLINE JM_NAME(reduced_exp) JM_NAME(reduce_exp)(JM_V y) {
     static const double LN2_HIGH = 0x1.62e42feep-1;
     static const double LN2_LOW = 0x1.a39ef35793c76p-33;
     static const double inverse_factorial[JM_EXP_DEGREE + 1] = {
-        1.0,           1.0,           1.0 / 2,        1.0 / 6,         1.0 / 24,
-        1.0 / 120,     1.0 / 720,     1.0 / 5040,     1.0 / 40320,     1.0 / 362880,
-        1.0 / 3628800, 1.0 / 39916800, 1.0 / 479001600, 1.0 / 6227020800, 1.0 / 87178291200,
+        1.0,
+        1.0,
+        1.0 / 2,
+        1.0 / 6,
+        1.0 / 24,
+        1.0 / 120,
+        1.0 / 720,
+        1.0 / 5040,
+        1.0 / 40320,
+        1.0 / 362880,
+        1.0 / 3628800,
+        1.0 / 39916800,
+        1.0 / 479001600,
+        1.0 / 6227020800,
+        1.0 / 87178291200,
     };
     const JM_V shifted = JM_FMADD(y, JM_SPLAT(LOG2_E), JM_SPLAT(JM_ROUNDER));
     const JM_V k = shifted - JM_SPLAT(JM_ROUNDER);

@@ -15,6 +15,9 @@
 
 #undef JM_PANEL
 #undef JM_TILE_ROWS
+#undef JM_LAZY
+/* A product is brought back to [0.5, 1) once its exponent leaves +-JM_LAZY. */
+#define JM_LAZY (JM_IS_F64 ? 100 : 20)
 #if defined(JM_VECTOR_BYTES) && JM_VECTOR_BYTES == 64
 #define JM_PANEL 4                                            /* vectors in a panel */
 #define JM_TILE_ROWS(nv) ((nv) == 1 ? 12 : (nv) == 2 ? 8 : 6) /* 12 to 24 of 32 registers */
@@ -29,13 +32,15 @@
 #ifndef JM_UNROLL
 #if defined(__GNUC__)
 #define JM_UNROLL _Pragma("GCC unroll 12")
+#define JM_PREFETCH(p) __builtin_prefetch(p)
 #else
 #define JM_UNROLL
+#define JM_PREFETCH(p) (void)(p)
 #endif
 /* Bytes of an array of n elements, rounded up to a cache line. */
 #define JM_LINE(n) (((size_t)(n) * sizeof(JM_T) + 63) / 64 * 64)
-/* The product is brought back to [0.5, 1) once its exponent leaves +-JM_LAZY. */
-#define JM_LAZY 16
+/* Weights are fetched this many bytes ahead: the hardware's own prefetch stops at every page. */
+#define JM_AHEAD 4096
 /* ln 2 in two parts, the first of 32 bits, so that its product with an exponent is exact. */
 #define JM_LOG_2_HIGH 0x1.62e42feep-1
 #define JM_LOG_2_LOW 0x1.a39ef35793c76p-33
@@ -432,6 +437,105 @@ static void JM_NAME(chain_product_layer)(const jm_chain *chain, ptrdiff_t k, ptr
     }
 }
 
+/*
+ * Square layers [k, end) of a uniform chain, while all goes plainly.  n is a constant where it is worth
+ * the code.  Returns the first layer whose result was out of the window, which does not stand, or end.
+ */
+JM_INLINE ptrdiff_t JM_NAME(chain_run)(const ptrdiff_t n, const int is_constant,
+                                       const jm_chain *chain, ptrdiff_t k, ptrdiff_t end,
+                                       ptrdiff_t sample, const JM_NAME(chain_product_space) * space) {
+    const ptrdiff_t n_vectors = (n + JM_VW - 1) / JM_VW;
+    const ptrdiff_t n_panels = (n_vectors + JM_PANEL - 1) / JM_PANEL;
+    const JM_V low = JM_SPLAT(JM_LDEXP((JM_T)1, -JM_LAZY)), high = 1 / low;
+    const JM_V tiny = JM_SPLAT((JM_T)n * JM_LDEXP((JM_T)1, JM_MIN_EXP + 2));
+    const JM_V huge = JM_SPLAT(JM_LDEXP((JM_T)1, JM_MAX_EXP - 1));
+    JM_NAME(chain_state) *state = space->state;
+    JM_T *in = space->block[state->current], *out = space->block[1 - state->current];
+    JM_NAME(chain_step) step = JM_NAME(chain_step_of)(chain, k, sample, 0);
+    const int scales_input = step.slopes && step.slopes_first;
+    const size_t bytes = (size_t)(n * n) * sizeof(JM_T);
+
+    for (; k < end; k++) {
+        JM_NAME(chain_range) range;
+        for (int v = 0; v < JM_PANEL; v++)
+            range.between[v] = range.result[v] = JM_SPLAT(0);
+        if (chain->shortcuts)
+            step.shortcut = (JM_T)chain->shortcuts[k];
+        for (size_t line = 0; line < bytes; line += 64)
+            JM_PREFETCH((const char *)step.weights + JM_AHEAD + line);
+        if (is_constant && !scales_input) {
+            JM_UNROLL
+            for (ptrdiff_t p = 0; p < n_panels; p++) {
+                const ptrdiff_t first = p * n_vectors / n_panels;
+                const int nv = (int)((p + 1) * n_vectors / n_panels - first);
+                const int n_tiles = ((int)n + JM_TILE_ROWS(nv) - 1) / JM_TILE_ROWS(nv);
+                const int height = ((int)n + n_tiles - 1) / n_tiles;
+                const JM_T *panel = in + first * JM_VW * n;
+                ptrdiff_t i = 0;
+                for (; i + height <= n; i += height)
+                    JM_NAME(chain_tile)
+                (height, nv, &step, n, n, 1, i, panel, panel, out + first * JM_VW * n, &range);
+                if (n % height)
+                    JM_NAME(chain_tile)
+                (n % height, nv, &step, n, n, 1, i, panel, panel, out + first * JM_VW * n, &range);
+            }
+        } else {
+            range = JM_NAME(chain_block)(&step, space, in, out);
+        }
+        JM_V result = range.result[0], between = range.between[0];
+        for (int v = 1; v < JM_PANEL; v++) {
+            result = JM_VMAX(range.result[v], result);
+            between = JM_VMAX(range.between[v], between);
+        }
+        if (!JM_ANY_ABOVE(result, low) || JM_ANY_ABOVE(result, high))
+            break;
+        if (step.slopes && (!JM_ANY_ABOVE(between, tiny) || JM_ANY_ABOVE(between, huge)))
+            break;
+        JM_T *const previous = in;
+        in = out;
+        out = previous;
+        state->current = 1 - state->current;
+        step.weights += chain->weights_layer_stride;
+        if (step.slopes)
+            step.slopes += chain->slopes_layer_stride;
+    }
+    return k;
+}
+
+/* Layers [begin, end) from the current block, plainly where that stands. */
+static void JM_NAME(chain_product_plain)(const jm_chain *chain, ptrdiff_t sample, ptrdiff_t begin,
+                                         ptrdiff_t end, const JM_NAME(chain_product_space) * space) {
+    const ptrdiff_t n = chain->first.rows;
+    const int is_uniform = !chain->layers && chain->first.weights;
+    for (ptrdiff_t k = begin; k < end; k++) {
+        if (is_uniform && !space->state->is_zero && space->state->bad_layer < 0) {
+            switch (n) {
+#define JM_SIZE(size)                                                                              \
+    case size:                                                                                     \
+        k = JM_NAME(chain_run)(size, 1, chain, k, end, sample, space);                             \
+        break;
+                JM_SIZE(1)
+                JM_SIZE(2)
+                JM_SIZE(3)
+                JM_SIZE(4)
+                JM_SIZE(5)
+                JM_SIZE(6)
+                JM_SIZE(7)
+                JM_SIZE(8)
+                JM_SIZE(12)
+                JM_SIZE(16)
+                JM_SIZE(24)
+                JM_SIZE(32)
+#undef JM_SIZE
+            default:
+                k = JM_NAME(chain_run)(n, 0, chain, k, end, sample, space);
+            }
+        }
+        if (k < end)
+            JM_NAME(chain_product_layer)(chain, k, sample, 0, space);
+    }
+}
+
 /* The block of columns of the identity, the empty product. */
 static void JM_NAME(chain_identity)(ptrdiff_t n, const JM_NAME(chain_product_space) * space) {
     JM_T *block = space->block[0];
@@ -505,8 +609,7 @@ static int JM_NAME(chain_product)(const jm_chain *chain, ptrdiff_t sample, ptrdi
     const JM_NAME(chain_state) start = *state;
     const size_t start_bytes = (size_t)(state->rows * space.n_vectors * JM_VW) * sizeof(JM_T);
     memcpy(space.checkpoint, space.block[state->current], start_bytes);
-    for (ptrdiff_t k = begin; k < end; k++)
-        JM_NAME(chain_product_layer)(chain, k, sample, 0, &space);
+    JM_NAME(chain_product_plain)(chain, sample, begin, end, &space);
 
     /* A NaN stays in its column to the end, so one look finds what the maxima passed over: an
      * infinity minus an infinity inside a sum, or a NaN in the input. */

@@ -35,8 +35,8 @@ enum {
 };
 
 static const double JM_TANH_Q_SPLIT = 0.25;
-static const double JM_TANH_STEP = 0.1875;  /* h */
-static const double JM_GAUSS_STEP = 0.375;  /* h_z = h / sqrt(JM_TANH_Q_SPLIT) */
+static const double JM_TANH_STEP = 0.1875; /* h */
+static const double JM_GAUSS_STEP = 0.375; /* h_z = h / sqrt(JM_TANH_Q_SPLIT) */
 static const double JM_PI = 0x1.921fb54442d18p+1;
 static const double JM_INV_SQRT_2PI = 0x1.9884533d43651p-2;
 
@@ -86,19 +86,6 @@ static void jm_fill_tanh_rule(jm_tanh_rule *rule) {
     }
 }
 
-/* Whether a < b in every lane of every vector of a block; false where one is NaN. */
-static int jm_block_less(const JM_V *a, const JM_V *b) {
-    double left[JM_VW], right[JM_VW];
-    for (int v = 0; v < JM_MOMENT_VECTORS; v++) {
-        JM_STORE(left, a[v]);
-        JM_STORE(right, b[v]);
-        for (int i = 0; i < JM_VW; i++)
-            if (!(left[i] < right[i]))
-                return 0;
-    }
-    return 1;
-}
-
 /*
  * tanh at q >= JM_TANH_Q_SPLIT (a lane with less is undefined).  The weights are g^(j^2), g =
  * exp(-h^2 / (2 q)), by w_{j+1} = w_j r_j, r_{j+1} = r_j g^2.  Stops once no later term can change
@@ -109,14 +96,14 @@ JM_INLINE void jm_tanh_large(const jm_tanh_rule *rule, const JM_V *q, int only_p
     JM_V weight[JM_MOMENT_VECTORS], ratio[JM_MOMENT_VECTORS], square[JM_MOMENT_VECTORS];
     JM_V slope[JM_MOMENT_VECTORS], slope2[JM_MOMENT_VECTORS], curvature2[JM_MOMENT_VECTORS];
     for (int v = 0; v < JM_MOMENT_VECTORS; v++) {
-        ratio[v] =
-            JM_NAME(exp_negative)(JM_SPLAT(-0.5 * JM_TANH_STEP * JM_TANH_STEP) / q[v]);
+        ratio[v] = JM_NAME(exp_negative)(JM_SPLAT(-0.5 * JM_TANH_STEP * JM_TANH_STEP) / q[v]);
         square[v] = ratio[v] * ratio[v];
         weight[v] = JM_SPLAT(1.0);
         slope[v] = slope2[v] = curvature2[v] = JM_SPLAT(0.0);
     }
     for (int begin = 0; begin < JM_TANH_NODES; begin += JM_TANH_STRIDE) {
-        JM_V last[JM_MOMENT_VECTORS], negligible[JM_MOMENT_VECTORS];
+        JM_V last[JM_MOMENT_VECTORS];
+        int is_more_to_come = 0;
         for (int j = begin; j < begin + JM_TANH_STRIDE; j++) {
             for (int v = 0; v < JM_MOMENT_VECTORS; v++) {
                 last[v] = weight[v];
@@ -131,10 +118,10 @@ JM_INLINE void jm_tanh_large(const jm_tanh_rule *rule, const JM_V *q, int only_p
             }
         }
         for (int v = 0; v < JM_MOMENT_VECTORS; v++) {
-            last[v] = last[v] * JM_SPLAT(rule->slope[begin + JM_TANH_STRIDE - 1]);
-            negligible[v] = JM_SPLAT(0.25 * JM_U) * slope[v];
+            const JM_V term = last[v] * JM_SPLAT(rule->slope[begin + JM_TANH_STRIDE - 1]);
+            is_more_to_come |= JM_ANY_ABOVE(term, JM_SPLAT(0.5 * JM_U) * slope[v]);
         }
-        if (jm_block_less(last, negligible))
+        if (!is_more_to_come)
             break;
     }
     for (int v = 0; v < JM_MOMENT_VECTORS; v++) {
@@ -271,11 +258,12 @@ static void jm_gelu_moments(const double *q, jm_moment_block *out) {
         const double half = finite + 0.5;
         const double root = sqrt(half); /* sqrt(1 + 2 q) / sqrt(2), which cannot overflow */
         const double density2 = isinf(q[i]) ? 0.0 : 1.0 / (sqrt(8.0) * JM_PI * root);
-        const double share = finite / (1.0 + finite);   /* q / (1 + q) */
-        const double spread = 0.5 * finite / half;      /* q / (1 + 2 q) */
+        const double share = finite / (1.0 + finite); /* q / (1 + q) */
+        const double spread = 0.5 * finite / half;    /* q / (1 + 2 q) */
         const double below2 = 0.25 + atan(finite / (sqrt(2.0) * root)) / (2.0 * JM_PI);
         const double value2 = below2 + 2.0 * density2 * share;
-        out->phi[i] = JM_INV_SQRT_2PI * (isinf(q[i]) ? q[i] : finite / sqrt(1.0 + finite)) + missing;
+        out->phi[i] =
+            JM_INV_SQRT_2PI * (isinf(q[i]) ? q[i] : finite / sqrt(1.0 + finite)) + missing;
         out->phi2[i] = value2 * q[i];
         out->dphi[i] = 0.5 + missing;
         out->dphi2[i] = value2 + density2 * spread + missing;

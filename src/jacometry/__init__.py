@@ -1,5 +1,6 @@
 """Layer-Jacobian chains, spectra and variance propagation for deep stacks of layers."""
 
+from ._config import show_config
 from ._status import (
     JacometryError,
     JacometryWarning,
@@ -27,4 +28,5 @@ __all__ = [
     "chain_jvp",
     "chain_product",
     "chain_vjp",
+    "show_config",
 ]

@@ -1,11 +1,20 @@
-"""Whether the operations run the compiled kernels or their references."""
+"""What runs the operations: which instruction set, or the references instead of the kernels."""
 
 import os
 
+from . import _kernels
+
 BACKENDS = ("compiled", "reference")
-name = os.environ.get("JACOMETRY_BACKEND", "compiled")
+name = os.environ.get("JACOMETRY_BACKEND") or "compiled"
 if name not in BACKENDS:
     raise ImportError(f"JACOMETRY_BACKEND must be one of {BACKENDS}, got {name!r}")
+
+_isa = os.environ.get("JACOMETRY_ISA")
+if _isa:
+    try:
+        _kernels.select_isa(_isa)
+    except ValueError as error:
+        raise ImportError(f"JACOMETRY_ISA: {error}") from None
 
 
 def is_reference() -> bool:

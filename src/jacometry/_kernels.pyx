@@ -59,6 +59,12 @@ ctypedef int (*chain_product_t)(
 ctypedef int (*chain_vectors_t)(
     const jm_chain *, const jm_vectors *, Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t,
     Py_ssize_t, Py_ssize_t *, void *) noexcept nogil
+ctypedef int (*spectral_norm_gram_t)(
+    Py_ssize_t, Py_ssize_t, Py_ssize_t, const void *, double *, int64_t *, int *, void *
+) noexcept nogil
+ctypedef int (*spectral_norm_lanczos_t)(
+    Py_ssize_t, Py_ssize_t, const void *, const double *, double, double, Py_ssize_t, double *,
+    int64_t *, int64_t *, void *) noexcept nogil
 ctypedef size_t (*size_t_of_two)(Py_ssize_t, Py_ssize_t) noexcept nogil
 ctypedef size_t (*size_t_of_one)(Py_ssize_t) noexcept nogil
 ctypedef Py_ssize_t (*size_of_nothing)() noexcept nogil
@@ -72,6 +78,11 @@ cdef extern from "jm_kernels.h" nogil:
         size_of_nothing chain_vectors_group[2]
         chain_vectors_t chain_jvp[2]
         chain_vectors_t chain_vjp[2]
+        size_of_nothing spectral_norm_gram_group[2]
+        size_t_of_two spectral_norm_gram_work[2]
+        spectral_norm_gram_t spectral_norm_gram[2]
+        size_t_of_two spectral_norm_lanczos_work[2]
+        spectral_norm_lanczos_t spectral_norm_lanczos[2]
         gaussian_moments_t gaussian_moments[2]
         variance_map_t variance_map[2]
 
@@ -315,3 +326,78 @@ def variance_map(int dtype, int activation_id, tuple parameters, q, sigma_w, sig
                 kernel(&activation, &arguments, out_items, begin, end)
             jm_fp_leave(saved)
         PyErr_CheckSignals()
+
+
+# Flops of a Lanczos item in the unit of GRAIN: two passes over the matrix, for a usual number of steps.
+cdef double LANCZOS_STEPS = 40.0
+
+
+def spectral_norm_gram(int dtype, a, bounds, exponent, status, int n_threads):
+    """a (B, m, n); bounds (B, 4) float64, exponent int64, status intc."""
+    cdef Py_ssize_t n_items = a.shape[0], rows = a.shape[1], cols = a.shape[2]
+    cdef Py_ssize_t item_bytes = rows * cols * (8 if dtype else 4)
+    cdef const char *entries = <const char *>address(a)
+    cdef double *out = <double *>output(bounds)
+    cdef int64_t *out_exponent = <int64_t *>output(exponent)
+    cdef int *out_status = <int *>output(status)
+    cdef spectral_norm_gram_t kernel = active.spectral_norm_gram[dtype]
+    cdef Py_ssize_t group = active.spectral_norm_gram_group[dtype]()
+    cdef Py_ssize_t n_groups = (n_items + group - 1) // group
+    cdef double size = min(rows, cols), length = max(rows, cols)
+    cdef Plan cut = plan(n_groups, 1, 2 * group * size * size * (size + length), n_threads)
+    cdef size_t bytes = active.spectral_norm_gram_work[dtype](rows, cols)
+    cdef char *work = <char *>jm_malloc(bytes * cut.n_threads)
+    cdef Py_ssize_t i, lo, hi, first
+    cdef jm_fp_environment saved
+    if work == NULL:
+        raise MemoryError("no memory for the workspace of spectral_norm")
+    try:
+        for lo in range(0, n_groups, cut.items_per_round):
+            hi = min(lo + cut.items_per_round, n_groups)
+            with nogil, parallel(num_threads=cut.n_threads):
+                saved = jm_fp_enter()
+                for i in prange(lo, hi, schedule="dynamic", chunksize=cut.grain):
+                    first = i * group
+                    kernel(min(group, n_items - first), rows, cols, entries + first * item_bytes,
+                           out + 4 * first, out_exponent + first, out_status + first,
+                           work + threadid() * bytes)
+                jm_fp_leave(saved)
+            PyErr_CheckSignals()
+    finally:
+        jm_free(work)
+
+
+def spectral_norm_lanczos(int dtype, a, start, double rtol, double log_level, Py_ssize_t max_iter,
+                          bounds, exponent, n_iter, status, int n_threads):
+    """a (B, m, n), start (B, n) float64; bounds (B, 4) float64, exponent, n_iter int64, status intc."""
+    cdef Py_ssize_t n_items = a.shape[0], rows = a.shape[1], cols = a.shape[2]
+    cdef Py_ssize_t item_bytes = rows * cols * (8 if dtype else 4)
+    cdef const char *entries = <const char *>address(a)
+    cdef const double *starts = <const double *>address(start)
+    cdef double *out = <double *>output(bounds)
+    cdef int64_t *out_exponent = <int64_t *>output(exponent)
+    cdef int64_t *out_n_iter = <int64_t *>output(n_iter)
+    cdef int *out_status = <int *>output(status)
+    cdef spectral_norm_lanczos_t kernel = active.spectral_norm_lanczos[dtype]
+    cdef double steps = min(<double>max_iter, LANCZOS_STEPS)
+    cdef Plan cut = plan(n_items, 1, 4 * steps * rows * cols, n_threads)
+    cdef size_t bytes = active.spectral_norm_lanczos_work[dtype](cols, max_iter)
+    cdef char *work = <char *>jm_malloc(bytes * cut.n_threads)
+    cdef Py_ssize_t i, lo, hi
+    cdef jm_fp_environment saved
+    if work == NULL:
+        raise MemoryError("no memory for the workspace of spectral_norm")
+    try:
+        for lo in range(0, n_items, cut.items_per_round):
+            hi = min(lo + cut.items_per_round, n_items)
+            with nogil, parallel(num_threads=cut.n_threads):
+                saved = jm_fp_enter()
+                for i in prange(lo, hi, schedule="dynamic", chunksize=cut.grain):
+                    out_status[i] = kernel(
+                        rows, cols, entries + i * item_bytes, starts + i * cols, rtol, log_level,
+                        max_iter, out + 4 * i, out_exponent + i, out_n_iter + i,
+                        work + threadid() * bytes)
+                jm_fp_leave(saved)
+            PyErr_CheckSignals()
+    finally:
+        jm_free(work)

@@ -425,6 +425,7 @@ def _built_in(
     return activation
 
 
+@cache
 def _rectifier(name: str, negative_slope: float, slope_at_zero: float) -> Activation:
     activation = Activation(
         partial(_leaky_relu, negative_slope=negative_slope),
