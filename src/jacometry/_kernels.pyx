@@ -1,7 +1,7 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, freethreading_compatible=True
 """The only module that links csrc: picks a table slot, releases the GIL, loops over items."""
 from cpython.buffer cimport (
-    PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_CheckBuffer, PyObject_GetBuffer,
+    PyBUF_SIMPLE, PyBUF_STRIDED_RO, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer,
 )
 from cython.parallel cimport parallel, prange, threadid
 from libc.stdint cimport int64_t
@@ -151,6 +151,15 @@ cdef void *address(object array, int flags=PyBUF_SIMPLE) except? NULL:
     return pointer
 
 
+def address_of(array):
+    """Where the elements of an array of any strides are, as an integer."""
+    cdef Py_buffer view
+    PyObject_GetBuffer(array, &view, PyBUF_STRIDED_RO)
+    cdef size_t where = <size_t>view.buf
+    PyBuffer_Release(&view)
+    return where
+
+
 cdef void *output(object array) except? NULL:
     return address(array, PyBUF_WRITABLE)
 
@@ -182,6 +191,15 @@ cdef Plan plan(Py_ssize_t n_items, Py_ssize_t n_layers, double layer_cost, int n
     return cut
 
 
+cdef Py_ssize_t first_bad(const Py_ssize_t *bad_layer, Py_ssize_t n_items) noexcept nogil:
+    """The first item with a layer named in bad_layer, or -1."""
+    cdef Py_ssize_t i
+    for i in range(n_items):
+        if bad_layer[i] >= 0:
+            return i
+    return -1
+
+
 cdef int read_chain(object spec, jm_chain *chain) except -1:
     """A ChainArrays of ops/chain.py as the C descriptor."""
     cdef const jm_layer *layers = <const jm_layer *>address(spec.layers)
@@ -199,8 +217,8 @@ def chain_product(int dtype, spec, Py_ssize_t n_samples, mantissa, exponent, bad
                   double layer_cost, int n_threads):
     cdef jm_chain chain
     read_chain(spec, &chain)
-    cdef Py_ssize_t max_width = spec.max_width, n_in = spec.widths[0]
-    cdef Py_ssize_t item_bytes = spec.widths[spec.n_layers] * n_in * (8 if dtype else 4)
+    cdef Py_ssize_t max_width = spec.max_width, n_in = spec.n_in
+    cdef Py_ssize_t item_bytes = spec.n_out * n_in * (8 if dtype else 4)
     cdef char *out = <char *>output(mantissa)
     cdef int64_t *out_exponent = <int64_t *>output(exponent)
     cdef Py_ssize_t *bad = <Py_ssize_t *>output(bad_layer)
@@ -227,6 +245,7 @@ def chain_product(int dtype, spec, Py_ssize_t n_samples, mantissa, exponent, bad
                 PyErr_CheckSignals()
     finally:
         jm_free(work)
+    return first_bad(bad, n_samples)
 
 
 def chain_vectors(int dtype, spec, bint transposed, start, Py_ssize_t per_sample, log_norms, kept,
@@ -271,6 +290,7 @@ def chain_vectors(int dtype, spec, bint transposed, start, Py_ssize_t per_sample
                 PyErr_CheckSignals()
     finally:
         jm_free(work)
+    return first_bad(bad, vectors.n_vectors)
 
 
 # Cost of a moment in the unit of GRAIN, per activation id.

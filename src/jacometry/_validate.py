@@ -43,7 +43,10 @@ def with_core(array, dtype, core_ndim) -> np.ndarray:
 
     Leading axes keep their strides, so broadcast views are not written out.
     """
-    if array.dtype == dtype and array.dtype.isnative and array.flags.aligned:
+    flags = array.flags
+    if array.dtype == dtype and flags.aligned:
+        if flags.c_contiguous:
+            return array
         itemsize, expected, is_core_contiguous = dtype.itemsize, dtype.itemsize, True
         for axis in range(array.ndim - 1, array.ndim - 1 - core_ndim, -1):
             is_core_contiguous &= array.shape[axis] <= 1 or array.strides[axis] == expected

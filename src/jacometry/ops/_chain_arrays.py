@@ -1,9 +1,11 @@
 """From what the caller gives as a chain to the layout that the kernels read."""
 
-from dataclasses import dataclass, field
+import math
+from dataclasses import dataclass
 
 import numpy as np
 
+from .. import _kernels
 from .._validate import as_array, choice, common_dtype, finite_scan, with_core
 from ..factors import Chain, Dense
 
@@ -34,14 +36,21 @@ class ChainArrays:
     slopes_layer_stride: int
     shortcuts: np.ndarray | None
     slope_side: int
-    widths: np.ndarray  # of the L + 1 interfaces
+    n_in: int
+    n_out: int
     max_width: int
+    has_empty_width: bool
+    widths: list | None  # of the L + 1 interfaces; None where all are max_width
     dtype: np.dtype
     n_samples: int | None
     has_shared_weights: bool
     weights: object  # (..., L, n, n) array, or a list of arrays and None
     slopes: object = None
-    shortcut: np.ndarray = field(default_factory=lambda: np.zeros(()))
+    shortcut: object = 0.0  # float or (L,) array
+
+    def width(self, interface):
+        """Width of an interface."""
+        return self.max_width if self.widths is None else self.widths[interface]
 
     def layer(self, k, sample):
         """Weights, slopes and shortcut of one layer as one sample sees it."""
@@ -56,7 +65,7 @@ class ChainArrays:
             found.append(array)
         weights, slopes = found
         if weights is None:
-            weights = np.eye(int(self.widths[k]))
+            weights = np.eye(self.width(k))
         return weights, slopes, float(np.broadcast_to(self.shortcut, self.n_layers)[k])
 
     def sample(self, sample):
@@ -80,10 +89,6 @@ class ChainArrays:
         raise ValueError(
             f"{name} must be finite, got {value} in {where} (check_finite=False propagates it)"
         )
-
-
-def _address(array):
-    return array.__array_interface__["data"][0]
 
 
 def _sample_stride(array, core_ndim):
@@ -110,11 +115,13 @@ def _as_sequence(name, value, core_ndim):
 
 
 def _check_shortcut(shortcut, n_layers):
+    if type(shortcut) is float and math.isfinite(shortcut):
+        return shortcut
     array = np.array(as_array("shortcut", shortcut), np.float64)
     if array.shape not in ((), (n_layers,)):
         raise ValueError(f"shortcut must be a scalar or have shape ({n_layers},), got {array.shape}")
     finite_scan("shortcut", array)
-    return array
+    return array if array.ndim else float(array)
 
 
 def _uniform(weights, slopes, slope_side, shortcut):
@@ -143,13 +150,13 @@ def _uniform(weights, slopes, slope_side, shortcut):
     shortcut = _check_shortcut(shortcut, n_layers)
     layers = np.zeros(1, LAYER)
     layers[0] = (
-        _address(weights),
-        0 if slopes is None else _address(slopes),
+        _kernels.address_of(weights),
+        0 if slopes is None else _kernels.address_of(slopes),
         _sample_stride(weights, 3),
         0 if slopes is None else _sample_stride(slopes, 2),
         n,
         n,
-        0.0 if shortcut.ndim else float(shortcut),
+        shortcut if isinstance(shortcut, float) else 0.0,
     )
     return ChainArrays(
         layers=layers,
@@ -157,10 +164,13 @@ def _uniform(weights, slopes, slope_side, shortcut):
         n_layers=n_layers,
         weights_layer_stride=weights.strides[-3] // weights.itemsize,
         slopes_layer_stride=0 if slopes is None else slopes.strides[-2] // slopes.itemsize,
-        shortcuts=shortcut if shortcut.ndim else None,
+        shortcuts=None if isinstance(shortcut, float) else shortcut,
         slope_side=SIDES.index(slope_side),
-        widths=np.broadcast_to(np.intp(n), (n_layers + 1,)),
+        n_in=n,
+        n_out=n,
         max_width=n,
+        has_empty_width=n == 0,
+        widths=None,
         dtype=dtype,
         n_samples=n_samples,
         has_shared_weights=weights.ndim == 3,
@@ -209,7 +219,7 @@ def _listed(weights, slopes, slope_side, shortcut):
             w = weights[k] = with_core(w, dtype, 2)
             n_samples = _merge_samples(n_samples, f"weights[{k}]", w.shape[0] if w.ndim == 3 else None)
             is_shared &= w.ndim == 2
-            layers[k]["weights"] = _address(w)
+            layers[k]["weights"] = _kernels.address_of(w)
             layers[k]["weights_stride"] = _sample_stride(w, 2)
         if s is not None:
             expected = rows if slope_side == "output" else cols
@@ -219,7 +229,7 @@ def _listed(weights, slopes, slope_side, shortcut):
                 )
             s = slopes[k] = with_core(s, dtype, 1)
             n_samples = _merge_samples(n_samples, f"slopes[{k}]", s.shape[0] if s.ndim == 2 else None)
-            layers[k]["slopes"] = _address(s)
+            layers[k]["slopes"] = _kernels.address_of(s)
             layers[k]["slopes_stride"] = _sample_stride(s, 1)
         layers[k]["rows"], layers[k]["cols"] = rows, cols
     layers["shortcut"] = shortcuts
@@ -231,8 +241,11 @@ def _listed(weights, slopes, slope_side, shortcut):
         slopes_layer_stride=0,
         shortcuts=None,
         slope_side=SIDES.index(slope_side),
-        widths=np.array(widths, dtype=np.intp),
+        n_in=widths[0],
+        n_out=widths[-1],
         max_width=max(widths),
+        has_empty_width=0 in widths,
+        widths=widths,
         dtype=dtype,
         n_samples=n_samples,
         has_shared_weights=is_shared,

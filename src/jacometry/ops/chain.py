@@ -91,15 +91,15 @@ def chain_product(
     n_threads = _threads.resolve(n_threads)
 
     n_items = 1 if chain.n_samples is None else chain.n_samples
-    n_out, n_in = int(chain.widths[-1]), int(chain.widths[0])
-    mantissa = np.zeros((n_items, n_out, n_in), chain.dtype)
+    n_in = chain.n_in
+    mantissa = np.zeros((n_items, chain.n_out, n_in), chain.dtype)
     exponent = np.zeros(n_items, np.int64)
-    bad_layer = np.full(n_items, -1, np.intp)
+    bad_item, bad_layer = -1, np.empty(n_items, np.intp)
 
     if chain.n_layers == 0:
         mantissa[:] = np.eye(n_in) / 2
         exponent[:] = 1 if n_in else 0
-    elif not chain.widths.all() or not n_items:
+    elif chain.has_empty_width or not n_items:
         _scan_empty(chain, check_finite)
     elif _backend.is_reference():
         for i in range(n_items):
@@ -107,12 +107,13 @@ def chain_product(
         _scan_empty(chain, check_finite)
     else:
         layer_cost = 2.0 * chain.max_width**2 * n_in
-        _kernels.chain_product(
+        bad_item = _kernels.chain_product(
             int(chain.dtype == np.float64), chain, n_items, mantissa, exponent, bad_layer,
             layer_cost, n_threads,
         )  # fmt: skip
 
-    _report_bad_layers(chain, bad_layer, check_finite)
+    if check_finite and bad_item >= 0:
+        chain.raise_non_finite(bad_item, int(bad_layer[bad_item]))
     if chain.n_samples is None:
         return ScaledArray(mantissa[0], exponent[0])
     return ScaledArray(mantissa, exponent)
@@ -227,7 +228,7 @@ def _push(chain, name, start, transposed, keep, n_threads, check_finite):
     start = as_array(name, start)
     choice("keep", keep, ("last", "all"))
     n_threads = _threads.resolve(n_threads)
-    n_start = int(chain.widths[-1 if transposed else 0])
+    n_start = chain.n_out if transposed else chain.n_in
     batch = _batch_shape(chain, name, start, n_start)
     chain_dtype = chain.dtype
     dtype = common_dtype(start, np.empty(0, chain_dtype))
@@ -241,10 +242,10 @@ def _push(chain, name, start, transposed, keep, n_threads, check_finite):
     per_sample = batch[1] if len(batch) == 2 else 1
     n_layers = chain.n_layers
     log_norms = np.full((n_vectors, n_layers + 1), -np.inf)
-    bad_layer = np.full(n_vectors, -1, np.intp)
+    bad_item, bad_layer = -1, np.empty(n_vectors, np.intp)
     interfaces = range(n_layers + 1) if keep == "all" else [0 if transposed else n_layers]
     kept = {
-        k: (np.zeros((n_vectors, chain.widths[k]), dtype), np.zeros(n_vectors, np.int64))
+        k: (np.zeros((n_vectors, chain.width(k)), dtype), np.zeros(n_vectors, np.int64))
         for k in interfaces
     }
 
@@ -252,7 +253,7 @@ def _push(chain, name, start, transposed, keep, n_threads, check_finite):
         scaled = ScaledArray.from_array(start.reshape(n_vectors, n_start), item_ndim=1)
         kept = {0: (scaled.mantissa, scaled.exponent)}
         log_norms[:, 0] = scaled.log_norm()
-    elif not chain.widths.all() or not n_vectors:
+    elif chain.has_empty_width or not n_vectors:
         _scan_empty(chain, check_finite)
         _fill_start(start, n_vectors, kept, log_norms, n_layers if transposed else 0)
     elif _backend.is_reference():
@@ -261,15 +262,16 @@ def _push(chain, name, start, transposed, keep, n_threads, check_finite):
     else:
         addresses = np.zeros((2, n_layers + 1), np.uintp)
         for k, arrays in kept.items():
-            addresses[:, k] = [a.__array_interface__["data"][0] for a in arrays]
-        _kernels.chain_vectors(
+            addresses[:, k] = [_kernels.address_of(a) for a in arrays]
+        bad_item = _kernels.chain_vectors(
             int(dtype == np.float64), chain, transposed, start, per_sample, log_norms,
             addresses[0], addresses[1], bad_layer,
             n_vectors if chain.has_shared_weights else per_sample,
             2.0 * chain.max_width**2, n_threads,
         )  # fmt: skip
 
-    _report_bad_layers(chain, bad_layer, check_finite, per_sample)
+    if check_finite and bad_item >= 0:
+        chain.raise_non_finite(bad_item // per_sample, int(bad_layer[bad_item]))
     vectors = tuple(
         ScaledArray(m.reshape(*batch, m.shape[1]), e.reshape(batch)) for m, e in kept.values()
     )
@@ -341,9 +343,3 @@ def _scan_empty(chain, check_finite):
                     finite_scan(f"{name}[{k}]", array)
         elif arrays is not None:
             finite_scan(name, arrays)
-
-
-def _report_bad_layers(chain, bad_layer, check_finite, per_sample=1):
-    if check_finite and (bad_layer >= 0).any():
-        item = int(np.argmax(bad_layer >= 0))
-        chain.raise_non_finite(item // per_sample, int(bad_layer[item]))
