@@ -3,7 +3,11 @@
 
 #include "kernels/scaling.inc.h"
 
-#include "kernels/chain.inc.h"
+#include "kernels/chain_step.inc.h"
+
+#include "kernels/chain_product.inc.h"
+
+#include "kernels/chain_vectors.inc.h"
 
 #include "kernels/activation.inc.h"
 

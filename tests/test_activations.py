@@ -85,7 +85,9 @@ def test_unbounded_slopes_have_an_infinite_range():
 
 
 def test_parameters_choose_the_slopes():
-    np.testing.assert_array_equal(activations.relu(slope_at_zero=0.5).slope([-1, 0, 1]), [0, 0.5, 1])
+    np.testing.assert_array_equal(
+        activations.relu(slope_at_zero=0.5).slope([-1, 0, 1]), [0, 0.5, 1]
+    )
     leaky = activations.leaky_relu(0.25)
     np.testing.assert_array_equal(leaky.slope([-1, 0, 1]), [0.25, 0.25, 1])
     np.testing.assert_array_equal(leaky.value([-2, 0, 2]), [-0.5, 0, 2])
@@ -112,7 +114,7 @@ def test_slope_of_a_callable_is_right_to_its_stated_error(name):
     known = get(name)
     found = get(lambda x: known.value(x))
     x = np.linspace(-6.0, 6.0, 241)
-    # h^4 |f^(5)| / 30 with h <= sqrt(6) / 1024 and |f^(5)| <= 64 (erf's is the largest), and rounding.
+    # h^4 |f^(5)| / 30 with h <= sqrt(6) / 1024 and |f^(5)| <= 64 (erf), and rounding.
     error = (6**0.5 / 1024) ** 4 * 64 / 30 + 3e-13 * np.maximum(1, abs(known.value(x)))
     assert (abs(found.slope(x) - known.slope(x)) <= error).all()
     np.testing.assert_allclose(found.curvature(x), known.curvature(x), atol=3e-9)
@@ -121,7 +123,11 @@ def test_slope_of_a_callable_is_right_to_its_stated_error(name):
 def test_activations_survive_pickling():
     for name in NAMES:
         copy = pickle.loads(pickle.dumps(get(name)))
-        assert (copy.name, copy.kernel_id, copy.kinks) == (name, get(name).kernel_id, get(name).kinks)
+        assert (copy.name, copy.kernel_id, copy.kinks) == (
+            name,
+            get(name).kernel_id,
+            get(name).kinks,
+        )
         assert copy.value(1.5) == get(name).value(1.5)
 
 
@@ -165,9 +171,15 @@ def test_inputs_that_are_not_real_are_rejected(x):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: activations.relu(slope_at_zero=2.0), r"slope_at_zero must lie in \[0, 1\], got 2.0"),
+        (
+            lambda: activations.relu(slope_at_zero=2.0),
+            r"slope_at_zero must lie in \[0, 1\], got 2.0",
+        ),
         (lambda: activations.leaky_relu(math.nan), "negative_slope must be finite, got nan"),
-        (lambda: Activation(np.tanh, np.cos, kinks=[math.inf]), "kinks must be a sequence of finite"),
+        (
+            lambda: Activation(np.tanh, np.cos, kinks=[math.inf]),
+            "kinks must be a sequence of finite",
+        ),
         (lambda: Activation(np.tanh, np.cos, lipschitz=-1.0), "lipschitz must be >= 0, got -1.0"),
     ],
 )

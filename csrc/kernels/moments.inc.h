@@ -1,6 +1,6 @@
 /*
- * Gaussian moments of an activation: E of phi, phi^2, phi', phi'^2 and phi''^2 at x = sqrt(q) z, z
- * ~ N(0, 1).
+ * Gaussian moments of an activation: E of phi, phi^2, phi', phi'^2 and phi''^2 at
+ * x = sqrt(q) z, z ~ N(0, 1).
  *
  * Every function of q is evaluated in float64; the float32 kernels widen on the way in and round
  * once on the way out.  Items stand in lanes and no operation mixes lanes, so an item depends on
@@ -8,14 +8,15 @@
  *
  * identity, leaky ReLU: powers of sqrt(q).  erf: Williams, Computing with infinite networks (1997).
  * GELU: from E[Phi(x)^2] = 1/4 + asin(q / (1 + q)) / (2 pi) and Gaussian integration by parts
- * (Stein's lemma). Each is a sum of terms of one sign, and asin(s) is taken as atan(s / sqrt(1 -
- * s^2)) with 1 - s^2 in closed form, so nothing cancels at any q: error below 10 u.
+ * (Stein's lemma).  Each is a sum of terms of one sign, and asin(s) is taken as
+ * atan(s / sqrt(1 - s^2)) with 1 - s^2 in closed form, so nothing cancels at any q: error below 10
+ * u.
  *
  * tanh and, through sigmoid(x) = (1 + tanh(x / 2)) / 2, sigmoid: the trapezoidal rule.  Its nodes
  * are x = j h with one h where q >= TANH_Q_SPLIT, so that their tanh is computed once per call and
  * the weights exp(-x^2 / (2 q)) by recurrence, and z = j h_z below.  Both steps are the same at the
- * split.  The integrand has its nearest poles, of order m = 2 (phi^2, phi') to 6 (phi''^2), at x =
- * +-i pi / 2, so the rule errs by
+ * split.  The integrand has its nearest poles, of order m = 2 (phi^2, phi') to 6 (phi''^2), at
+ * x = +-i pi / 2, so the rule errs by
  *
  *     2 (2 pi / h)^(m - 1) / (m - 1)!  exp(-pi^2 / h + pi^2 / (8 q)) / sqrt(2 pi q)
  *
@@ -87,9 +88,9 @@ static void jm_fill_tanh_rule(jm_tanh_rule *rule) {
 }
 
 /*
- * tanh at q >= JM_TANH_Q_SPLIT (a lane with less is undefined).  The weights are g^(j^2), g =
- * exp(-h^2 / (2 q)), by w_{j+1} = w_j r_j, r_{j+1} = r_j g^2.  Stops once no later term can change
- * a bit of any lane: terms fall with j, and one below u / 2 of its sum is rounded away.
+ * tanh at q >= JM_TANH_Q_SPLIT (a lane with less is undefined).  The weights are g^(j^2),
+ * g = exp(-h^2 / (2 q)), by w_{j+1} = w_j r_j, r_{j+1} = r_j g^2.  Stops once no later term can
+ * change a bit of any lane: terms fall with j, and one below u / 2 of its sum is rounded away.
  */
 JM_INLINE void jm_tanh_large(const jm_tanh_rule *rule, const JM_V *q, int only_phi2,
                              jm_moment_block *out) {
@@ -207,39 +208,45 @@ JM_INLINE void jm_tanh_block(const jm_tanh_rule *rule, const double *q, int only
     }
 }
 
-static void jm_identity_moments(const double *q, jm_moment_block *out) {
+JM_INLINE void jm_identity_moments(const double *q, int only_phi2, jm_moment_block *out) {
     for (int i = 0; i < JM_MOMENT_BLOCK; i++) {
-        out->phi[i] = isnan(q[i]) ? q[i] : 0.0;
         out->phi2[i] = q[i];
+        if (only_phi2)
+            continue;
+        out->phi[i] = isnan(q[i]) ? q[i] : 0.0;
         out->dphi[i] = out->dphi2[i] = isnan(q[i]) ? q[i] : 1.0;
         out->d2phi2[i] = isnan(q[i]) ? q[i] : 0.0;
     }
 }
 
 /* phi = x above 0, a x below; at q = 0, x is 0 and phi' the slope chosen there. */
-static void jm_leaky_relu_moments(const double *q, double a, double slope_at_zero,
-                                  jm_moment_block *out) {
+JM_INLINE void jm_leaky_relu_moments(const double *q, double a, double slope_at_zero, int only_phi2,
+                                     jm_moment_block *out) {
     const double curvature2 = a == 1.0 ? 0.0 : (double)INFINITY;
     for (int i = 0; i < JM_MOMENT_BLOCK; i++) {
         const int at_zero = q[i] == 0.0;
         const double missing = isnan(q[i]) ? q[i] : 0.0;
-        out->phi[i] = (a == 1.0 ? missing : (1.0 - a) * JM_INV_SQRT_2PI * sqrt(q[i]));
         out->phi2[i] = 0.5 * (1.0 + a * a) * q[i];
+        if (only_phi2)
+            continue;
+        out->phi[i] = a == 1.0 ? missing : (1.0 - a) * JM_INV_SQRT_2PI * sqrt(q[i]);
         out->dphi[i] = (at_zero ? slope_at_zero : 0.5 * (1.0 + a)) + missing;
         out->dphi2[i] = (at_zero ? slope_at_zero * slope_at_zero : 0.5 * (1.0 + a * a)) + missing;
         out->d2phi2[i] = curvature2 + missing;
     }
 }
 
-static void jm_erf_moments(const double *q, jm_moment_block *out) {
+JM_INLINE void jm_erf_moments(const double *q, int only_phi2, jm_moment_block *out) {
     for (int i = 0; i < JM_MOMENT_BLOCK; i++) {
         const double missing = isnan(q[i]) ? q[i] : 0.0;
         const double finite = q[i] < DBL_MAX ? q[i] : DBL_MAX; /* inf / inf is not the limit */
         const double quarter = finite + 0.25;
         const double root = sqrt(quarter);
+        out->phi2[i] = 2.0 / JM_PI * atan(finite / root) + missing;
+        if (only_phi2)
+            continue;
         const double unscaled = isinf(q[i]) ? 0.0 : 2.0 / (JM_PI * root);
         out->phi[i] = missing;
-        out->phi2[i] = 2.0 / JM_PI * atan(finite / root) + missing;
         out->dphi[i] = 2.0 * JM_INV_SQRT_2PI / sqrt(q[i] + 0.5);
         out->dphi2[i] = unscaled + missing;
         out->d2phi2[i] = unscaled * (finite / quarter) + missing;
@@ -247,11 +254,13 @@ static void jm_erf_moments(const double *q, jm_moment_block *out) {
 }
 
 /*
- * With p the normal density and P its distribution function: E p^2 = 1 / (2 pi sqrt(1 + 2 q)), E[x
- * p P] = q / (1 + q) E p^2, E[x^2 p^2] = q / (1 + 2 q) E p^2, E[x^4 p^2] = 3 (q / (1 + 2 q))^2 E
- * p^2, and E[x^2 P^2] = q E P^2 + q^2 E[(P^2)''].
+ * With p the normal density and P its distribution function:
+ *
+ *     E p^2 = 1 / (2 pi sqrt(1 + 2 q)),  E[x p P] = q / (1 + q) E p^2,
+ *     E[x^2 p^2] = q / (1 + 2 q) E p^2,  E[x^4 p^2] = 3 (q / (1 + 2 q))^2 E p^2,
+ *     E[x^2 P^2] = q E P^2 + q^2 E[(P^2)''],  E[(P^2)''] = 2 E p^2 / (1 + q).
  */
-static void jm_gelu_moments(const double *q, jm_moment_block *out) {
+JM_INLINE void jm_gelu_moments(const double *q, int only_phi2, jm_moment_block *out) {
     for (int i = 0; i < JM_MOMENT_BLOCK; i++) {
         const double missing = isnan(q[i]) ? q[i] : 0.0;
         const double finite = q[i] < DBL_MAX ? q[i] : DBL_MAX;
@@ -259,20 +268,22 @@ static void jm_gelu_moments(const double *q, jm_moment_block *out) {
         const double root = sqrt(half); /* sqrt(1 + 2 q) / sqrt(2), which cannot overflow */
         const double density2 = isinf(q[i]) ? 0.0 : 1.0 / (sqrt(8.0) * JM_PI * root);
         const double share = finite / (1.0 + finite); /* q / (1 + q) */
-        const double spread = 0.5 * finite / half;    /* q / (1 + 2 q) */
         const double below2 = 0.25 + atan(finite / (sqrt(2.0) * root)) / (2.0 * JM_PI);
         const double value2 = below2 + 2.0 * density2 * share;
-        out->phi[i] =
-            JM_INV_SQRT_2PI * (isinf(q[i]) ? q[i] : finite / sqrt(1.0 + finite)) + missing;
         out->phi2[i] = value2 * q[i];
+        if (only_phi2)
+            continue;
+        const double spread = 0.5 * finite / half; /* q / (1 + 2 q) */
+        const double limit = isinf(q[i]) ? q[i] : finite / sqrt(1.0 + finite);
+        out->phi[i] = JM_INV_SQRT_2PI * limit + missing;
         out->dphi[i] = 0.5 + missing;
         out->dphi2[i] = value2 + density2 * spread + missing;
         out->d2phi2[i] = density2 * (4.0 - spread * (4.0 - 3.0 * spread)) + missing;
     }
 }
 
-static void jm_sigmoid_moments(const jm_tanh_rule *rule, const double *q, int only_phi2,
-                               jm_moment_block *out) {
+JM_INLINE void jm_sigmoid_moments(const jm_tanh_rule *rule, const double *q, int only_phi2,
+                                  jm_moment_block *out) {
     double quarter[JM_MOMENT_BLOCK];
     for (int i = 0; i < JM_MOMENT_BLOCK; i++)
         quarter[i] = 0.25 * q[i];
@@ -289,8 +300,8 @@ static void jm_sigmoid_moments(const jm_tanh_rule *rule, const double *q, int on
     }
 }
 
-static void jm_tanh_moments(const jm_tanh_rule *rule, const double *q, int only_phi2,
-                            jm_moment_block *out) {
+JM_INLINE void jm_tanh_moments(const jm_tanh_rule *rule, const double *q, int only_phi2,
+                               jm_moment_block *out) {
     jm_tanh_block(rule, q, only_phi2, out);
     if (only_phi2)
         return;
@@ -303,10 +314,11 @@ JM_INLINE void jm_block_moments(const jm_activation *activation, const jm_tanh_r
                                 const double *q, int only_phi2, jm_moment_block *out) {
     switch (activation->id) {
     case JM_IDENTITY:
-        jm_identity_moments(q, out);
+        jm_identity_moments(q, only_phi2, out);
         return;
     case JM_LEAKY_RELU:
-        jm_leaky_relu_moments(q, activation->parameters[0], activation->parameters[1], out);
+        jm_leaky_relu_moments(q, activation->parameters[0], activation->parameters[1], only_phi2,
+                              out);
         return;
     case JM_TANH:
         jm_tanh_moments(rule, q, only_phi2, out);
@@ -315,10 +327,10 @@ JM_INLINE void jm_block_moments(const jm_activation *activation, const jm_tanh_r
         jm_sigmoid_moments(rule, q, only_phi2, out);
         return;
     case JM_ERF:
-        jm_erf_moments(q, out);
+        jm_erf_moments(q, only_phi2, out);
         return;
     case JM_GELU:
-        jm_gelu_moments(q, out);
+        jm_gelu_moments(q, only_phi2, out);
         return;
     }
 }

@@ -5,9 +5,9 @@
  * Algorithms", 2002, section 3.1): a sum of products in which each term passes through at most k
  * roundings has an error of at most gamma(k) times the sum of magnitudes.  Matrices are scaled by a
  * power of two until the largest entry lies in [1/2, 1), so a norm is at least 1/2 and what gradual
- * underflow can add, at most (rows + cols)^2 subnormals, is less than u / 2 of it for any matrix that
- * fits in memory: each constant below carries one spare unit for it.  Bounds are put together in
- * double, whatever JM_T is, and moved outward by JM_OUTWARD for those few operations.
+ * underflow can add, at most (rows + cols)^2 subnormals, is less than u / 2 of it for any matrix
+ * that fits in memory: each constant below carries one spare unit for it.  Bounds are put together
+ * in double, whatever JM_T is, and moved outward by JM_OUTWARD for those few operations.
  *
  * Every norm is reported as bounds * 2^exponent, so that no scale is lost.
  */

@@ -4,40 +4,43 @@
  * B (long x short) is the scaled matrix, transposed if it is wide; short <= long.
  *
  *   1. G = B^T B, in blocks of JM_GRAM_BLOCK rows that are first transposed into lanes.
- *   2. Householder tridiagonalisation of a copy of G (Golub and Van Loan, "Matrix Computations", 2013,
- *      section 8.3.1), each pass over the matrix applying the last reflection while it multiplies
- *      by the next one.
+ *   2. Householder tridiagonalisation of a copy of G (Golub and Van Loan, "Matrix
+ *      Computations", 2013, section 8.3.1), each pass over the matrix applying the last
+ *      reflection while it multiplies by the next one.
  *   3. The largest eigenvalue lambda from above by Laguerre's method, which never passes it, in a
  *      bracket whose other end comes from Schroeder's method (see largest_eigenvalue).
  *   4. A proof.  Nothing above needs to be trusted for it:
  *
- *      Upper.  If Cholesky's factorisation of fl(theta I - G^), G^ the computed Gram matrix, runs to
- *      completion, then (Rump, "Verification of positive definiteness", BIT 46, 2006, from Higham 2002,
- *      theorem 10.3 and its proof) the factor L satisfies
+ *      Upper.  If Cholesky's factorisation of fl(theta I - G^), G^ the computed Gram matrix, runs
+ *      to completion, then (Rump, "Verification of positive definiteness", BIT 46, 2006, from
+ *      Higham 2002, theorem 10.3 and its proof) the factor L satisfies
  *          ||L L^T - fl(theta I - G^)||_2 <= gamma / (1 - gamma) trace(fl(theta I - G^)),
  *      gamma = gamma(short + 3): two roundings more than the theorem, for multiplying by a rounded
  *      reciprocal.  L L^T has no negative eigenvalue and the trace is at most short theta, so
  *          lambda_max(G^) <= theta (1 + u + short gamma / (1 - gamma)).
- *      Each entry of G passes through at most k = JM_GRAM_BLOCK + ceil(long / JM_GRAM_BLOCK) roundings, so
+ *      Each entry of G passes through at most k = JM_GRAM_BLOCK + ceil(long / JM_GRAM_BLOCK)
+ *      roundings, so
  *          ||G^ - B^T B||_2 <= gamma(k) || |B|^T |B| ||_2 <= gamma(k) ||B||_F^2,
  *      and ||B||_F^2 is the trace of G^ up to 1 / (1 - gamma(k + short)).
  *
- *      Lower.  v from inverse iteration with L; w^ the computed B v.  |w^ - B v| <= gamma(short) |B| |v|, so
+ *      Lower.  v from inverse iteration with L; w^ the computed B v.
+ *      |w^ - B v| <= gamma(short) |B| |v|, so
  *          ||B||_2 >= ||w^||_2 / ||v||_2 - gamma(short) ||B||_F,
  *      the norms of w^ and v again up to their own roundings.  The largest entry is another bound.
  *
- * Where Cholesky breaks down, theta is moved up, JM_GRAM_TRIALS times in all; then the Frobenius norm stands.
+ * Where Cholesky breaks down, theta is moved up, JM_GRAM_TRIALS times in all; then the Frobenius
+ * norm stands.
  */
 #ifndef JM_GRAM_BLOCK
-#define JM_GRAM_BLOCK 64        /* rows of B held in lanes at a time */
-#define JM_GRAM_TRIALS 3        /* values of theta tried */
-#define JM_GRAM_INFLATION 4.0   /* first theta = lambda (1 + 4 (short + 4) u) */
-#define JM_GRAM_INFLATE 16.0    /* growth of that distance from trial to trial */
-#define JM_GRAM_EVALUATIONS 80  /* of the characteristic polynomial; 5 is usual, 20 for hard spectra */
-#define JM_GRAM_SOLVES 2        /* steps of inverse iteration */
-#define JM_GRAM_SIMPLE 1.25     /* estimated multiplicity below which a root counts as simple */
-#define JM_GRAM_GUARD 24        /* bits kept clear of underflow in squared norms */
-#define JM_GRAM_LEAN 0.0625     /* where in the bracket a trial is placed for a multiple root */
+#define JM_GRAM_BLOCK 64       /* rows of B held in lanes at a time */
+#define JM_GRAM_TRIALS 3       /* values of theta tried */
+#define JM_GRAM_INFLATION 4.0  /* first theta = lambda (1 + 4 (short + 4) u) */
+#define JM_GRAM_INFLATE 16.0   /* growth of that distance from trial to trial */
+#define JM_GRAM_EVALUATIONS 80 /* of the characteristic polynomial; 5 are usual, 20 hard */
+#define JM_GRAM_SOLVES 2       /* steps of inverse iteration */
+#define JM_GRAM_SIMPLE 1.25    /* estimated multiplicity below which a root counts as simple */
+#define JM_GRAM_GUARD 24       /* bits kept clear of underflow in squared norms */
+#define JM_GRAM_LEAN 0.0625    /* where in the bracket a trial is placed for a multiple root */
 #endif
 #undef JM_GRAM_TILE
 #if (defined(JM_VECTOR_BYTES) && JM_VECTOR_BYTES >= 64) || defined(__aarch64__)
@@ -70,9 +73,13 @@ static void JM_NAME(gram_load)(ptrdiff_t rows, ptrdiff_t cols, const JM_T *const
     }
 }
 
-/* G[i0.., j0..] (+)= block^T block for a tile of r x c entries; r and c are literals at every call. */
+/*
+ * G[i0.., j0..] (+)= block^T block for a tile of r x c entries; r and c are literals at every
+ * call.
+ */
 JM_INLINE void JM_NAME(gram_tile)(const int r, const int c, ptrdiff_t size, ptrdiff_t count,
-                                  const JM_T *block, ptrdiff_t i0, ptrdiff_t j0, int first, JM_T *g) {
+                                  const JM_T *block, ptrdiff_t i0, ptrdiff_t j0, int first,
+                                  JM_T *g) {
     JM_V sum[4][4];
     for (int x = 0; x < r; x++)
         for (int y = 0; y < c; y++)
@@ -112,7 +119,10 @@ JM_INLINE void JM_NAME(gram_tiles)(const int r, ptrdiff_t size, ptrdiff_t count,
         JM_NAME(gram_tile)(r, 1, size, count, block, i0, j0, first, g);
 }
 
-/* G (size, size, JM_VW) (+)= block^T block, lower triangle; entries above the diagonal are undefined. */
+/*
+ * G (size, size, JM_VW) (+)= block^T block, lower triangle; entries above the diagonal are
+ * undefined.
+ */
 static void JM_NAME(gram_accumulate)(ptrdiff_t size, ptrdiff_t count, const JM_T *block, int first,
                                      JM_T *g) {
     ptrdiff_t i0 = 0;
@@ -123,8 +133,8 @@ static void JM_NAME(gram_accumulate)(ptrdiff_t size, ptrdiff_t count, const JM_T
 }
 
 /*
- * Rows [i0, i0 + r) of S -= u w^T + w u^T, and y += S x over the symmetric matrix of which these are the
- * rows of the lower triangle.  All vectors (size, JM_VW); r is a literal at every call.
+ * Rows [i0, i0 + r) of S -= u w^T + w u^T, and y += S x over the symmetric matrix of which these
+ * are the rows of the lower triangle.  All vectors (size, JM_VW); r is a literal at every call.
  */
 JM_INLINE void JM_NAME(reflect_rows)(const int r, ptrdiff_t size, ptrdiff_t i0, const JM_T *u,
                                      const JM_T *w, const JM_T *x, JM_T *y, JM_T *s) {
@@ -165,8 +175,9 @@ JM_INLINE void JM_NAME(reflect_rows)(const int r, ptrdiff_t size, ptrdiff_t i0, 
 }
 
 /*
- * S (size, size, JM_VW), lower triangle, becomes tridiagonal: diagonal (size, JM_VW) and the squares of
- * the off-diagonals, off_square[h] between h - 1 and h.  vectors (4, size, JM_VW) is scratch.
+ * S (size, size, JM_VW), lower triangle, becomes tridiagonal: diagonal (size, JM_VW) and the
+ * squares of the off-diagonals, off_square[h] between h - 1 and h.  vectors (4, size, JM_VW) is
+ * scratch.
  */
 static void JM_NAME(tridiagonalise)(ptrdiff_t size, JM_T *s, JM_T *diagonal, JM_T *off_square,
                                     JM_T *vectors) {
@@ -229,11 +240,12 @@ static void JM_NAME(tridiagonalise)(ptrdiff_t size, JM_T *s, JM_T *diagonal, JM_
  * The largest eigenvalue of the tridiagonal matrix of each lane, approached from above.
  *
  * At x above all eigenvalues the pivots d_i of x I - T and their two derivatives give
- * S1 = sum 1 / (x - lambda_i) and S2 = sum 1 / (x - lambda_i)^2.  The distance to the largest eigenvalue lies
- * between Laguerre's step n / (S1 + sqrt((n - 1)(n S2 - S1^2))) and Schroeder's, S1 / S2; S1^2 / S2 estimates its
- * multiplicity.  For a simple root Laguerre's step is taken; for a cluster, where it is slow, a point near
- * the other end of the bracket is tried, and given up if a pivot is not positive.  A lane that is done is
- * left alone, so it does not depend on its neighbours.
+ * S1 = sum 1 / (x - lambda_i) and S2 = sum 1 / (x - lambda_i)^2.  The distance to the largest
+ * eigenvalue lies between Laguerre's step n / (S1 + sqrt((n - 1)(n S2 - S1^2))) and Schroeder's, S1
+ * / S2; S1^2 / S2 estimates its multiplicity.  For a simple root Laguerre's step is taken; for a
+ * cluster, where it is slow, a point near the other end of the bracket is tried, and given up if a
+ * pivot is not positive.  A lane that is done is left alone, so it does not depend on its
+ * neighbours.
  */
 static JM_V JM_NAME(largest_eigenvalue)(ptrdiff_t size, const JM_T *diagonal,
                                         const JM_T *off_square) {
@@ -301,8 +313,9 @@ static JM_V JM_NAME(largest_eigenvalue)(ptrdiff_t size, const JM_T *diagonal,
 }
 
 /*
- * Cholesky's factor of theta I - G: factor (size, size, JM_VW), lower triangle, the reciprocals of its
- * diagonal in `inverse` (size, JM_VW).  Returns one in the lanes that ran to completion, zero elsewhere.
+ * Cholesky's factor of theta I - G: factor (size, size, JM_VW), lower triangle, the reciprocals of
+ * its diagonal in `inverse` (size, JM_VW).  Returns one in the lanes that ran to completion, zero
+ * elsewhere.
  */
 JM_INLINE JM_V JM_NAME(cholesky_rows)(const int r, ptrdiff_t size, ptrdiff_t i0, JM_V theta,
                                       const JM_T *g, JM_T *factor, JM_T *inverse, JM_V complete) {
@@ -342,7 +355,8 @@ JM_INLINE JM_V JM_NAME(cholesky_rows)(const int r, ptrdiff_t size, ptrdiff_t i0,
     return complete;
 }
 
-static JM_V JM_NAME(cholesky)(ptrdiff_t size, JM_V theta, const JM_T *g, JM_T *factor, JM_T *inverse) {
+static JM_V JM_NAME(cholesky)(ptrdiff_t size, JM_V theta, const JM_T *g, JM_T *factor,
+                              JM_T *inverse) {
     JM_V complete = JM_SPLAT(1);
     ptrdiff_t i0 = 0;
     for (; i0 + 4 <= size; i0 += 4)
@@ -353,11 +367,13 @@ static JM_V JM_NAME(cholesky)(ptrdiff_t size, JM_V theta, const JM_T *g, JM_T *f
 }
 
 /* v (size, JM_VW) <- (L L^T)^-1 v, rescaled to a largest entry of one. */
-static void JM_NAME(inverse_step)(ptrdiff_t size, const JM_T *factor, const JM_T *inverse, JM_T *v) {
+static void JM_NAME(inverse_step)(ptrdiff_t size, const JM_T *factor, const JM_T *inverse,
+                                  JM_T *v) {
     for (ptrdiff_t i = 0; i < size; i++) {
         JM_V value = JM_LOAD(v + i * JM_VW);
         for (ptrdiff_t k = 0; k < i; k++)
-            value = JM_FMADD(-JM_LOAD(factor + (i * size + k) * JM_VW), JM_LOAD(v + k * JM_VW), value);
+            value =
+                JM_FMADD(-JM_LOAD(factor + (i * size + k) * JM_VW), JM_LOAD(v + k * JM_VW), value);
         JM_STORE(v + i * JM_VW, value * JM_LOAD(inverse + i * JM_VW));
     }
     JM_V largest = JM_SPLAT(0);
@@ -375,8 +391,8 @@ static void JM_NAME(inverse_step)(ptrdiff_t size, const JM_T *factor, const JM_T
 }
 
 /* total + ||block v||^2, block (count, size, JM_VW) */
-static JM_V JM_NAME(squared_image)(ptrdiff_t size, ptrdiff_t count, const JM_T *block, const JM_T *v,
-                                   JM_V total) {
+static JM_V JM_NAME(squared_image)(ptrdiff_t size, ptrdiff_t count, const JM_T *block,
+                                   const JM_T *v, JM_V total) {
     JM_V sum = JM_SPLAT(0);
     ptrdiff_t k = 0;
     for (; k + 4 <= count; k += 4) {
@@ -413,12 +429,13 @@ static void JM_NAME(gram_bounds)(ptrdiff_t size, ptrdiff_t length, double peak, 
     double upper = frobenius;
     if (theta > 0) {
         const double c = JM_NAME(gamma)(p + 4);
-        const double square = theta * (1 + (double)JM_U + p * c / (1 - c)) +
-                              JM_NAME(gamma)(k) * frobenius_square;
+        const double square =
+            theta * (1 + (double)JM_U + p * c / (1 - c)) + JM_NAME(gamma)(k) * frobenius_square;
         const double proved = sqrt(square) * (1 + JM_OUTWARD);
         upper = proved < upper ? proved : upper;
     }
-    const double ratio = image * (1 - JM_NAME(gamma)(k + 2)) / (v_square * (1 + JM_NAME(gamma)(p + 2)));
+    const double ratio =
+        image * (1 - JM_NAME(gamma)(k + 2)) / (v_square * (1 + JM_NAME(gamma)(p + 2)));
     const double rayleigh = (sqrt(ratio) - JM_NAME(gamma)(p + 1) * frobenius) * (1 - JM_OUTWARD);
     const double lower = rayleigh > peak ? rayleigh : peak; /* NaN gives the peak */
     double value = sqrt(lambda);
@@ -444,13 +461,13 @@ static size_t JM_NAME(spectral_norm_gram_work)(ptrdiff_t rows, ptrdiff_t cols) {
  * Certain bounds on the 2-norms of n_items <= spectral_norm_gram_group() matrices.
  *
  * a         (n_items, rows, cols)     row-major, contiguous
- * bounds    (n_items, JM_N_BOUNDS)    lower, value, upper, upper, each to be multiplied by 2^exponent
+ * bounds    (n_items, JM_N_BOUNDS)    lower, value, upper, upper, each times 2^exponent
  * exponent  (n_items)
  * status    (n_items)                 JM_OK, or JM_NON_FINITE with bounds NaN
  * work                                spectral_norm_gram_work(rows, cols) bytes
  *
- * Requires rows, cols, n_items >= 1.  Never allocates.  An item's digits do not depend on its neighbours.
- * Returns JM_OK; what became of each item is in status.
+ * Requires rows, cols, n_items >= 1.  Never allocates.  An item's digits do not depend on its
+ * neighbours.  Returns JM_OK; what became of each item is in status.
  */
 static int JM_NAME(spectral_norm_gram)(ptrdiff_t n_items, ptrdiff_t rows, ptrdiff_t cols,
                                        const void *a_, double *bounds, int64_t *exponent,
@@ -471,7 +488,7 @@ static int JM_NAME(spectral_norm_gram)(ptrdiff_t n_items, ptrdiff_t rows, ptrdif
     for (int j = 0; j < JM_VW; j++) {
         const ptrdiff_t item = j < n_items ? j : 0; /* spare lanes repeat the first matrix */
         items[j] = a + item * rows * cols;
-        peaks[j] = j < n_items ? JM_NAME(peak)(rows * cols, items[j]) : peaks[0];
+        peaks[j] = j > 0 && j >= n_items ? peaks[0] : JM_NAME(peak)(rows * cols, items[j]);
         const int e = JM_NAME(norm_exponent)(peaks[j]);
         scales[j] = JM_LDEXP((JM_T)1, -e / 2);
         scales[JM_VW + j] = JM_LDEXP((JM_T)1, -e - -e / 2);

@@ -1,25 +1,30 @@
 /*
  * The 2-norm of one dense matrix by Lanczos on A^T A.
  *
- * From a Gaussian start v_1, A^T A V_k = V_k T_k + beta_{k+1} v_{k+1} e_k^T with V_k kept orthonormal by
- * repeated Gram-Schmidt; A is read once per step, A^T (A v) being formed a few rows at a time.
+ * From a Gaussian start v_1, A^T A V_k = V_k T_k + beta_{k+1} v_{k+1} e_k^T with V_k kept
+ * orthonormal by repeated Gram-Schmidt; A is read once per step, A^T (A v) being formed a few rows
+ * at a time.
  *
- * Lower bound, certain: the Rayleigh quotient ||A x||_2 / ||x||_2 of the Ritz vector x = V_k y, evaluated by
- * one more pass.  |y^ - A x| <= gamma(k_row) |A| |x|, so what is lost is gamma(k_row) ||A||_F.
+ * Lower bound, certain: the Rayleigh quotient ||A x||_2 / ||x||_2 of the Ritz vector x = V_k y,
+ * evaluated by one more pass.  |y^ - A x| <= gamma(k_row) |A| |x|, so what is lost is gamma(k_row)
+ * ||A||_F.
  *
- * Upper bound (Hochstenbach, "Probabilistic upper bounds for the matrix two-norm", J. Sci. Comput. 57,
- * 2013, section 3): v_{k+1} = p_k(A^T A) v_1, p_k the Lanczos polynomial
+ * Upper bound (Hochstenbach, "Probabilistic upper bounds for the matrix two-norm", J. Sci. Comput.
+ * 57, 2013, section 3): v_{k+1} = p_k(A^T A) v_1, p_k the Lanczos polynomial
  *     p_k(t) = det(t I - T_k) / (beta_2 ... beta_{k+1}),
- * so 1 = ||v_{k+1}|| >= |gamma_1| |p_k(sigma^2)|, gamma_1 the component of v_1 along the top right singular
- * vector.  p_k increases beyond the largest Ritz value, so sigma^2 is at most the root t of
- * p_k(t) = 1 / delta there, unless |gamma_1| < delta.  The event is the same for every k: the least root is used.
+ * so 1 = ||v_{k+1}|| >= |gamma_1| |p_k(sigma^2)|, gamma_1 the component of v_1 along the top right
+ * singular vector.  p_k increases beyond the largest Ritz value, so sigma^2 is at most the root t
+ * of p_k(t) = 1 / delta there, unless |gamma_1| < delta.  The event is the same for every k: the
+ * least root is used.
  *
- * Rounding.  The computed recurrence is that of A^T A + E for a small E.  Forming A^T (A v) contributes
- * at most gamma(k_row + k_column) || |A|^T |A| ||_2 <= gamma(k_row + k_column) cap^2 (a certain bound), and
- * orthogonalising some units more (Paige, "Error analysis of the Lanczos algorithm", 1976; with
- * reorthogonalisation E is of that size, Simon 1984); `inflation` is added to the root for both.  The upper bound
- * is therefore probabilistic in the start vector and modelled, not proved, in the rounding.
- * A step whose remainder is pure rounding goes on: what is left is a random direction, and p_k grows.
+ * Rounding.  The computed recurrence is that of A^T A + E for a small E.  Forming A^T (A v)
+ * contributes at most gamma(k_row + k_column) || |A|^T |A| ||_2 <= gamma(k_row + k_column) cap^2 (a
+ * certain bound), and orthogonalising some units more (Paige, "Error analysis of the Lanczos
+ * algorithm", 1976; with reorthogonalisation E is of that size, Simon 1984); `inflation` is added
+ * to the root for both.  Each beta has besides a relative error of its norm, `in_norms`, by which
+ * the level of log p_k is raised.  The upper bound is therefore probabilistic in the start vector
+ * and modelled, not proved, in the rounding.  A step whose remainder is pure rounding goes on: what
+ * is left is a random direction, and p_k grows.
  *
  * cap, certain: the least of ||A||_F and sqrt(||A||_1 ||A||_inf), rounded up.
  */
@@ -98,8 +103,8 @@ static void JM_NAME(multiply)(ptrdiff_t n, JM_T c, JM_T *x) {
 }
 
 /*
- * Rows [i, i + r): image = A v, and w += A^T image if w is not NULL.  r and is_scaled are literals at every
- * call, so that each combination is a loop of its own.
+ * Rows [i, i + r): image = A v, and w += A^T image if w is not NULL.  r and is_scaled are literals
+ * at every call, so that each combination is a loop of its own.
  */
 JM_INLINE void JM_NAME(push_rows)(const int r, const int is_scaled, const JM_NAME(jm_matrix) * a,
                                   ptrdiff_t i, const JM_T *v, JM_T *w, JM_T *image) {
@@ -129,7 +134,8 @@ JM_INLINE void JM_NAME(push_rows)(const int r, const int is_scaled, const JM_NAM
     for (int k = 0; k < r; k++) {
         own[k] = JM_NAME(sum_lanes)(even[k] + odd[k]);
         for (ptrdiff_t t = tail; t < n; t++)
-            own[k] = JM_FMADD_S(is_scaled ? row[k][t] * a->scale * a->more : row[k][t], v[t], own[k]);
+            own[k] =
+                JM_FMADD_S(is_scaled ? row[k][t] * a->scale * a->more : row[k][t], v[t], own[k]);
         image[k] = own[k];
     }
     if (!w)
@@ -150,7 +156,8 @@ JM_INLINE void JM_NAME(push_rows)(const int r, const int is_scaled, const JM_NAM
 }
 
 /*
- * w (cols) = A^T (A v) if w is not NULL; chunk (cols) is scratch.  Returns ||A v||^2, summed in double.
+ * w (cols) = A^T (A v) if w is not NULL; chunk (cols) is scratch.  Returns ||A v||^2, summed in
+ * double.
  */
 JM_INLINE double JM_NAME(normal_product)(const int is_scaled, const JM_NAME(jm_matrix) * a,
                                          const JM_T *v, JM_T *w, JM_T *chunk) {
@@ -188,7 +195,10 @@ static double JM_NAME(apply)(const JM_NAME(jm_matrix) * a, int is_scaled, const 
                      : JM_NAME(normal_product)(0, a, v, w, chunk);
 }
 
-/* Certain upper bounds on ||A||_F and on the 2-norm, of the scaled matrix; column (cols) is scratch. */
+/*
+ * Certain upper bounds on ||A||_F and on the 2-norm, of the scaled matrix; column (cols) is
+ * scratch.
+ */
 static double JM_NAME(norm_cap)(const JM_NAME(jm_matrix) * a, JM_T *column, JM_T *chunk,
                                 double *frobenius) {
     const ptrdiff_t n = a->cols;
@@ -307,8 +317,9 @@ static double JM_NAME(ritz_value)(ptrdiff_t k, const double *diagonal, const dou
 }
 
 /*
- * The root beyond theta of p_k(t) = exp(log_level).  With t = theta + e^s, log p_k is convex in s with
- * slopes between 1 and k, so Newton's method descends to the root from its right after at most one step.
+ * The root beyond theta of p_k(t) = exp(log_level).  With t = theta + e^s, log p_k is convex in s
+ * with slopes between 1 and k, so Newton's method descends to the root from its right after at most
+ * one step.
  */
 static double JM_NAME(lanczos_root)(ptrdiff_t k, const double *diagonal, const double *off,
                                     double theta, double guess, double log_level) {
@@ -338,11 +349,12 @@ static double JM_NAME(lanczos_root)(ptrdiff_t k, const double *diagonal, const d
 }
 
 /*
- * Ritz vector y (k) of theta in the Lanczos basis, by inverse iteration with the factors of x I - T_k, x just
- * above theta and proved by its pivots to lie above all eigenvalues.  pivot (k) is scratch.
+ * Ritz vector y (k) of theta in the Lanczos basis, by inverse iteration with the factors of x I -
+ * T_k, x just above theta and proved by its pivots to lie above all eigenvalues.  pivot (k) is
+ * scratch.
  */
-static void JM_NAME(ritz_vector)(ptrdiff_t k, const double *diagonal, const double *off, double theta,
-                                 double *pivot, double *y) {
+static void JM_NAME(ritz_vector)(ptrdiff_t k, const double *diagonal, const double *off,
+                                 double theta, double *pivot, double *y) {
     double distance = 0x1p-52 * theta, s1, s2;
     while (!(JM_NAME(pivots)(k, diagonal, off, theta + distance, &s1, &s2, NULL) > 0) &&
            distance < theta)
@@ -364,7 +376,10 @@ static void JM_NAME(ritz_vector)(ptrdiff_t k, const double *diagonal, const doub
     }
 }
 
-/* w minus its components along the `count` rows of basis, repeated until little is lost; its norm, or 0. */
+/*
+ * w minus its components along the `count` rows of basis, repeated until little is lost; its norm,
+ * or 0.
+ */
 static double JM_NAME(orthogonalise)(ptrdiff_t n, ptrdiff_t count, const JM_T *basis, JM_T *w) {
     double norm = sqrt((double)JM_NAME(dot)(n, w, w));
     for (int pass = 0; pass < JM_LANCZOS_PASSES; pass++) {
@@ -393,7 +408,8 @@ static size_t JM_NAME(spectral_norm_lanczos_work)(ptrdiff_t cols, ptrdiff_t max_
  * start      (cols)        double, Gaussian: what the probability is over
  * rtol                     asked for: upper / lower <= 1 + rtol ends the iteration
  * log_level                log(1 / delta)
- * bounds     (4)           lower, value, probabilistic upper (not capped), certain upper; times 2^exponent
+ * bounds     (4)           lower, value, probabilistic upper, not capped, certain upper; each
+ *                          times 2^exponent
  * n_iter                   steps taken, at most max_iter
  * work                     spectral_norm_lanczos_work(cols, max_iter) bytes
  *
@@ -407,8 +423,8 @@ static int JM_NAME(spectral_norm_lanczos)(ptrdiff_t rows, ptrdiff_t cols, const 
     JM_T *const basis = JM_NAME(aligned_work)(work); /* (max_iter + 1, cols) */
     JM_T *const w = basis + (max_iter + 1) * cols;
     JM_T *const chunk = w + cols;
-    double *const diagonal = (double *)(((uintptr_t)(chunk + cols) + (JM_ALIGNMENT - 1)) /
-                                        JM_ALIGNMENT * JM_ALIGNMENT);
+    double *const diagonal =
+        (double *)(((uintptr_t)(chunk + cols) + (JM_ALIGNMENT - 1)) / JM_ALIGNMENT * JM_ALIGNMENT);
     double *const off = diagonal + (max_iter + 1);
     double *const y = off + (max_iter + 1);
     double *const pivot = y + (max_iter + 1);
@@ -466,7 +482,8 @@ static int JM_NAME(spectral_norm_lanczos)(ptrdiff_t rows, ptrdiff_t cols, const 
 
         theta = JM_NAME(ritz_value)(k, diagonal, off, theta);
         root = is_invariant ? theta
-                            : JM_NAME(lanczos_root)(k, diagonal, off, theta, root, log_level);
+                            : JM_NAME(lanczos_root)(k, diagonal, off, theta, root,
+                                                    log_level + (double)k * in_norms);
         const double inflation = forming + JM_LANCZOS_ORTH * (double)k * (double)JM_U * theta;
         upper_square = root + inflation < upper_square ? root + inflation : upper_square;
         upper = sqrt(upper_square) < cap ? sqrt(upper_square) : cap;
@@ -482,8 +499,10 @@ static int JM_NAME(spectral_norm_lanczos)(ptrdiff_t rows, ptrdiff_t cols, const 
     memset(w, 0, (size_t)cols * sizeof(JM_T));
     for (ptrdiff_t i = 0; i < k; i++)
         JM_NAME(add_multiple)(cols, (JM_T)y[i], basis + i * cols, w);
-    const double image = JM_NAME(apply)(&a, is_scaled, w, NULL, chunk) * ldexp(1, is_scaled ? 0 : -2 * e);
-    const double ratio = image * (1 - in_norms) / ((double)JM_NAME(dot)(cols, w, w) * (1 + in_norms));
+    const double image =
+        JM_NAME(apply)(&a, is_scaled, w, NULL, chunk) * ldexp(1, is_scaled ? 0 : -2 * e);
+    const double ratio =
+        image * (1 - in_norms) / ((double)JM_NAME(dot)(cols, w, w) * (1 + in_norms));
     const double proved = (sqrt(ratio) - row_loss) * (1 - JM_OUTWARD);
     lower = proved > peak_scaled ? proved : peak_scaled; /* NaN gives the peak */
     upper = sqrt(upper_square) * (1 + JM_OUTWARD);

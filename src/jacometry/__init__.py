@@ -10,7 +10,9 @@ from ._status import (
 )
 from .factors import Chain, Dense, Diagonal
 from .ops.chain import ChainTrace, chain_jvp, chain_product, chain_vjp
+from .ops.moments import GaussianMoments, gaussian_moments, variance_map
 from .ops.scaled import ScaledArray
+from .ops.spectral import NormBounds, spectral_norm
 
 __version__ = "0.1.0"
 
@@ -19,14 +21,19 @@ __all__ = [
     "ChainTrace",
     "Dense",
     "Diagonal",
+    "GaussianMoments",
     "JacometryError",
     "JacometryWarning",
     "ModelFileError",
     "NoEdgeOfChaosError",
+    "NormBounds",
     "ScaledArray",
     "UnsupportedModelError",
     "chain_jvp",
     "chain_product",
     "chain_vjp",
+    "gaussian_moments",
     "show_config",
+    "spectral_norm",
+    "variance_map",
 ]

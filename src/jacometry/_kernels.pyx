@@ -23,6 +23,7 @@ cdef extern from "jm_kernels.h" nogil:
     ctypedef struct jm_vectors:
         Py_ssize_t n_vectors
         Py_ssize_t per_sample
+        int has_shared_weights
         const void *start
         double *log_norms
         void **kept
@@ -68,6 +69,7 @@ ctypedef int (*spectral_norm_lanczos_t)(
 ctypedef size_t (*size_t_of_two)(Py_ssize_t, Py_ssize_t) noexcept nogil
 ctypedef size_t (*size_t_of_one)(Py_ssize_t) noexcept nogil
 ctypedef Py_ssize_t (*size_of_nothing)() noexcept nogil
+ctypedef Py_ssize_t (*chain_group_t)(Py_ssize_t, int) noexcept nogil
 
 cdef extern from "jm_kernels.h" nogil:
     ctypedef struct jm_table:
@@ -75,7 +77,7 @@ cdef extern from "jm_kernels.h" nogil:
         size_t_of_two chain_product_work[2]
         chain_product_t chain_product[2]
         size_t_of_one chain_vectors_work[2]
-        size_of_nothing chain_vectors_group[2]
+        chain_group_t chain_vectors_group[2]
         chain_vectors_t chain_jvp[2]
         chain_vectors_t chain_vjp[2]
         size_of_nothing spectral_norm_gram_group[2]
@@ -256,6 +258,7 @@ def chain_vectors(int dtype, spec, bint transposed, start, Py_ssize_t per_sample
     read_chain(spec, &chain)
     vectors.n_vectors = len(bad_layer)
     vectors.per_sample = per_sample
+    vectors.has_shared_weights = spec.has_shared_weights
     vectors.start = address(start)
     vectors.log_norms = <double *>output(log_norms)
     vectors.kept = <void **>address(kept)
@@ -263,7 +266,7 @@ def chain_vectors(int dtype, spec, bint transposed, start, Py_ssize_t per_sample
     cdef Py_ssize_t *bad = <Py_ssize_t *>output(bad_layer)
     cdef chain_vectors_t kernel = active.chain_vjp[dtype] if transposed else active.chain_jvp[dtype]
     cdef Py_ssize_t max_width = spec.max_width
-    cdef Py_ssize_t group = active.chain_vectors_group[dtype]()
+    cdef Py_ssize_t group = active.chain_vectors_group[dtype](max_width, spec.has_shared_weights)
     cdef Py_ssize_t groups_per_run = (run + group - 1) // group
     cdef Py_ssize_t n_groups = groups_per_run * (vectors.n_vectors // run) if run else 0
     cdef Plan cut = plan(n_groups, chain.n_layers, layer_cost * group, n_threads)

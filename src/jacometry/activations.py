@@ -215,6 +215,13 @@ class Activation:
     def slope_range(self) -> tuple[float, float]:
         """Infimum and supremum of ``phi'``.
 
+        Returns
+        -------
+        tuple of float
+            Lower end, upper end; infinite where unbounded.
+
+        Notes
+        -----
         For a user-defined activation they are searched for: `dphi` on a grid of step 1/64 on [-40,
         40], at powers of two up to 2**100 and beside the kinks, the best three refined by Brent's
         method; a slope still growing at the end of the grid counts as unbounded.
@@ -230,7 +237,13 @@ class Activation:
 
     @property
     def lipschitz(self) -> float:
-        """The least L with ``|phi(x) - phi(y)| <= L |x - y|``."""
+        """The least L with ``|phi(x) - phi(y)| <= L |x - y|``.
+
+        Returns
+        -------
+        float
+            As given, else the largest ``abs`` of `slope_range`.
+        """
         return max(abs(s) for s in self.slope_range) if self._lipschitz is None else self._lipschitz
 
     def _apply(self, function: _Function, argument: str, x: np.ndarray) -> Any:
@@ -267,6 +280,7 @@ def get(activation: str | Activation | Callable[..., Any]) -> Activation:
     Returns
     -------
     Activation
+        A shared, immutable instance for a name.
 
     Raises
     ------
@@ -315,6 +329,7 @@ def names() -> tuple[str, ...]:
     Returns
     -------
     tuple of str
+        Every name, aliases included.
 
     Examples
     --------
@@ -330,6 +345,7 @@ def identity() -> Activation:
     Returns
     -------
     Activation
+        Known to the compiled kernels.
     """
     return _built_in("identity", _identity, np.ones_like, np.zeros_like, (1.0, 1.0))
 
@@ -345,6 +361,7 @@ def relu(*, slope_at_zero: float = 0.0) -> Activation:
     Returns
     -------
     Activation
+        Known to the compiled kernels.
     """
     if not 0.0 <= slope_at_zero <= 1.0:
         raise ValueError(f"slope_at_zero must lie in [0, 1], got {slope_at_zero!r}")
@@ -362,6 +379,7 @@ def leaky_relu(negative_slope: float = 0.01) -> Activation:
     Returns
     -------
     Activation
+        Known to the compiled kernels.
     """
     if not math.isfinite(negative_slope):
         raise ValueError(f"negative_slope must be finite, got {negative_slope!r}")
@@ -374,6 +392,7 @@ def tanh() -> Activation:
     Returns
     -------
     Activation
+        Known to the compiled kernels.
     """
     return _built_in("tanh", np.tanh, _tanh_slope, _tanh_curvature, (0.0, 1.0))
 
@@ -384,6 +403,7 @@ def sigmoid() -> Activation:
     Returns
     -------
     Activation
+        Known to the compiled kernels.
     """
     return _built_in("sigmoid", special.expit, _sigmoid_slope, _sigmoid_curvature, (0.0, 0.25))
 
@@ -394,6 +414,7 @@ def erf() -> Activation:
     Returns
     -------
     Activation
+        Known to the compiled kernels.
     """
     return _built_in(
         "erf", special.erf, _erf_slope, _erf_curvature, (0.0, 2.0 / math.sqrt(math.pi))
@@ -406,6 +427,7 @@ def gelu() -> Activation:
     Returns
     -------
     Activation
+        Known to the compiled kernels.
     """
     # phi'' = (2 - x**2) exp(-x**2 / 2) / sqrt(2 pi) vanishes at +-sqrt(2).
     steepest = float(special.ndtr(math.sqrt(2.0))) + math.sqrt(2.0) * math.exp(-1.0) / _SQRT_2PI

@@ -1,4 +1,4 @@
-"""exp and tanh in lanes, compiled alone for every instruction set of this machine, against mpmath."""
+"""exp and tanh in lanes, compiled alone for each instruction set of this machine."""
 
 import ctypes
 import shutil
@@ -58,8 +58,10 @@ def lanes(request, tmp_path_factory):
     source, library = folder / "lanes.c", folder / "lanes.so"
     source.write_text(DRIVER)
     subprocess.run(
-        [COMPILER, "-std=gnu11", "-O2", "-ffp-contract=off", "-fPIC", "-shared", f"-I{CSRC}"]
-        + [*FLAGS[request.param], str(source), "-o", str(library), "-lm"],
+        [
+            *(COMPILER, "-std=gnu11", "-O2", "-ffp-contract=off", "-fPIC", "-shared"),
+            *(f"-I{CSRC}", *FLAGS[request.param], str(source), "-o", str(library), "-lm"),
+        ],
         check=True,
     )
     loaded = ctypes.CDLL(str(library))

@@ -69,7 +69,9 @@ def test_moments_of_rectifiers_are_the_closed_forms(q, a):
 
 def test_moments_of_the_identity_are_those_of_the_input():
     expected = (0, 3, 1, 1, 0)
-    assert moments.gaussian_moments(*activation.identity(), 3.0) == pytest.approx(expected, abs=1e-12)
+    assert moments.gaussian_moments(*activation.identity(), 3.0) == pytest.approx(
+        expected, abs=1e-12
+    )
 
 
 def test_at_zero_variance_moments_are_values_at_zero():
@@ -84,7 +86,9 @@ def test_slopes_and_curvatures_are_derivatives(make):
     h = 2.0**-10
     for x in (-2.5, -0.5, 0.75, 3.0):
         slope = (8 * (phi(x + h) - phi(x - h)) - (phi(x + 2 * h) - phi(x - 2 * h))) / (12 * h)
-        curvature = (8 * (dphi(x + h) - dphi(x - h)) - (dphi(x + 2 * h) - dphi(x - 2 * h))) / (12 * h)
+        curvature = (8 * (dphi(x + h) - dphi(x - h)) - (dphi(x + 2 * h) - dphi(x - 2 * h))) / (
+            12 * h
+        )
         assert dphi(x) == pytest.approx(slope, abs=1e-11)
         assert d2phi(x) == pytest.approx(curvature, abs=1e-10)
 

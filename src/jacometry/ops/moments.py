@@ -117,10 +117,9 @@ def gaussian_moments(activation, q, *, n_threads=None, check_finite=True):
     moments = np.empty((5, flat.size), dtype)
 
     if _backend.is_reference():
-        functions = _reference_functions(activation)
-        moments[:] = np.reshape(
-            [reference.gaussian_moments(*functions, float(item)) for item in flat], (-1, 5)
-        ).T
+        phi, dphi, d2phi, kinks = _reference_functions(activation)
+        for i, item in enumerate(flat):
+            moments[:, i] = reference.gaussian_moments(phi, dphi, d2phi, kinks, float(item))
     elif activation.kernel_id is None:
         moments[:] = _quadrature(activation, _MOMENTS, flat)
     elif flat.size:
@@ -214,7 +213,12 @@ def variance_map(activation, q, *, sigma_w, sigma_b=0.0, n_threads=None, check_f
 
 
 def _check_not_negative(name, array, check_finite):
-    if check_finite and array.dtype.kind == "f":
+    if not array.size:
+        return
+    low, high = (array.item(),) * 2 if array.size == 1 else (array.min(), array.max())
+    if low >= 0 and high < math.inf:  # neither is true of a NaN, which min and max hand on
+        return
+    if check_finite:
         finite_scan(name, array)
     negative = array < 0
     if negative.any():
@@ -320,12 +324,12 @@ def _panel_means(activation, moments, roots, low_root, refinement):
 def _nodes(low_root, kinks, refinement):
     """Gauss-Legendre nodes and weights on panels for every root in [low_root, 2 low_root)."""
     end = 2 * low_root * _REACH
-    edges = [0.0]
-    while edges[-1] < end:
-        edges.append(edges[-1] + min(0.5 * low_root, max(0.5, 0.25 * edges[-1])))
-    edges[-1] = end
+    positive = [0.0]
+    while positive[-1] < end:
+        positive.append(positive[-1] + min(0.5 * low_root, max(0.5, 0.25 * positive[-1])))
+    positive[-1] = end
     inside = [kink for kink in kinks if abs(kink) < end]
-    edges = np.unique(np.concatenate([np.negative(edges), edges, inside]))
+    edges = np.unique(np.concatenate([np.negative(positive), positive, inside]))
     parts = 2**refinement
     starts, widths = edges[:-1, None], np.diff(edges)[:, None] / parts
     starts = (starts + widths * np.arange(parts)).reshape(-1, 1)

@@ -54,6 +54,7 @@ typedef struct {
  * Vectors to be taken through a chain, and where the results go.  Vector i belongs to sample
  * i / per_sample.  Interface 0 is the chain's input, interface L its output.
  *
+ * has_shared_weights  no layer has weights of its own for each sample
  * start           (n_vectors, width at the near end)
  * log_norms       (n_vectors, L + 1)   natural log of the 2-norm at every interface
  * kept            L + 1 pointers, entry k NULL or (n_vectors, width of interface k): the mantissas there
@@ -62,6 +63,7 @@ typedef struct {
 typedef struct {
     ptrdiff_t n_vectors;
     ptrdiff_t per_sample;
+    int has_shared_weights;
     const void *start;
     double *log_norms;
     void *const *kept;

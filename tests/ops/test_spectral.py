@@ -1,0 +1,500 @@
+"""spectral_norm: oracle, guarantees, invariances and rejections."""
+
+import itertools
+import math
+from fractions import Fraction
+
+import numpy as np
+import pytest
+import scipy.sparse
+from scipy import special, stats
+from scipy.sparse.linalg import aslinearoperator
+
+from jacometry import _backend, _kernels
+from jacometry.ops import spectral
+from jacometry.ops.spectral import NormBounds, spectral_norm
+from jacometry.reference import spectral as reference
+
+# one, odd, prime, rectangular, one past every vector width, one past a block of rows
+SHAPES = [(1, 1), (2, 2), (3, 5), (5, 3), (1, 9), (9, 1), (7, 7), (17, 16), (31, 33)]
+SHAPES += [(65, 20), (64, 64)]
+LARGE_SHAPES = [(65, 65), (67, 129), (129, 67), (130, 71)]
+VALUE_ERROR = {np.dtype(np.float32): 1e-6, np.dtype(np.float64): 1e-10}
+FALSE_ALARM = 1e-7
+
+
+def orthogonal(rng, n):
+    return np.linalg.qr(rng.standard_normal((n, n)))[0]
+
+
+def with_singular_values(rng, sigma, shape):
+    m, n = shape
+    size = min(m, n)
+    left, right = orthogonal(rng, m)[:, :size], orthogonal(rng, n)[:, :size]
+    return (left * sigma) @ right.T
+
+
+def hard_matrices(rng, shape):
+    """Spectra that flatter nobody, by name."""
+    m, n = shape
+    size = min(m, n)
+    index = np.arange(size)
+    return {
+        "gaussian": rng.standard_normal(shape),
+        "orthogonal": with_singular_values(rng, np.ones(size), shape),
+        "rank one": np.outer(rng.standard_normal(m), rng.standard_normal(n)),
+        "ones": np.ones(shape),
+        "projection": with_singular_values(rng, index < (size + 1) // 2, shape),
+        "cluster": with_singular_values(rng, 1 - 1e-6 * index, shape),
+        "tight cluster": with_singular_values(rng, 1 - 1e-10 * index, shape),
+        "graded": with_singular_values(rng, 10.0**-index, shape),
+        "graded rows": rng.standard_normal(shape) * 10.0 ** -np.arange(m)[:, None],
+        "diagonal": np.eye(m, n) * np.arange(1, n + 1),
+        "zero": np.zeros(shape),
+        "one entry": np.eye(1, m * n, m * n // 2).reshape(shape),
+        "nilpotent": np.eye(m, n, 1) * 50.0 + np.eye(m, n) * 0.9,
+    }
+
+
+def oracle(a):
+    bounds, exponent = reference.spectral_norm_gram(a)
+    return math.ldexp(bounds[1], exponent)
+
+
+def is_above_norm(s, a):
+    """Whether s > ||a||_2, in exact rational arithmetic: s^2 I - A^T A has positive pivots."""
+    rows = [[Fraction(float(x)) for x in row] for row in a]
+    n = len(rows[0])
+    s = Fraction(s)
+    matrix = [
+        [(s * s if i == j else 0) - sum(row[i] * row[j] for row in rows) for j in range(n)]
+        for i in range(n)
+    ]
+    for k in range(n):
+        if matrix[k][k] <= 0:
+            return False
+        for i in range(k + 1, n):
+            factor = matrix[i][k] / matrix[k][k]
+            for j in range(k + 1, n):
+                matrix[i][j] -= factor * matrix[k][j]
+    return True
+
+
+def reaches_norm(s, a):
+    """Whether s >= ||a||_2, but for 2^-80 of it: the test above is strict."""
+    return not a.any() or is_above_norm(Fraction(s) * (1 + Fraction(1, 2**80)), a)
+
+
+def adversarial(rng, n_matrices):
+    """Small matrices with awkward entries: wide exponents, ties, cancellation, subnormals."""
+    for _ in range(n_matrices):
+        shape = tuple(rng.integers(1, 6, 2))
+        kind = rng.integers(7)
+        a = rng.standard_normal(shape)
+        if kind == 1:
+            a = rng.integers(-3, 4, shape).astype(float)
+        elif kind == 2:
+            a = np.ldexp(a, rng.integers(-500, 500, shape))
+        elif kind == 3:
+            a = with_singular_values(rng, np.ones(min(shape)), shape)
+            a += 1e-15 * rng.standard_normal(shape)
+        elif kind == 4:
+            a = np.ones(shape) + np.ldexp(1.0, -52) * rng.integers(-2, 3, shape)
+        elif kind == 5:
+            a = a * 1e-310
+        elif kind == 6:
+            a = a * 1e307
+        yield a
+
+
+def run_lanczos(a, starts, log_level, max_iter, rtol=1e-300):
+    """The kernel itself, its upper bound not capped."""
+    n_items, bounds = len(a), np.zeros((len(a), 4))
+    exponent, n_iter = np.zeros((2, n_items), np.int64)
+    status = np.zeros(n_items, np.intc)
+    _kernels.spectral_norm_lanczos(
+        int(a.dtype == np.float64), a, starts, rtol, log_level, max_iter, bounds, exponent, n_iter,
+        status, 1,
+    )  # fmt: skip
+    return np.ldexp(bounds, exponent[:, None]), n_iter
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_gram_value_agrees_with_the_oracle_on_hard_spectra(isa, dtype, shape, rng):
+    named = hard_matrices(rng, shape)
+    a = np.array(list(named.values())).astype(dtype)
+    result = spectral_norm(a, method="gram")
+    assert result.value.dtype == dtype
+    assert result.converged.all()
+    assert result.lower_certain.all()
+    assert result.upper_certain.all()
+    for i, name in enumerate(named):
+        exact = oracle(a[i])
+        assert float(result.value[i]) == pytest.approx(exact, rel=VALUE_ERROR[dtype]), name
+        slack = 4 * np.finfo(float).eps * exact * max(shape)  # of the oracle
+        assert float(result.lower[i]) <= exact + slack, name
+        assert float(result.upper[i]) >= exact - slack, name
+
+
+@pytest.mark.parametrize("shape", SHAPES + LARGE_SHAPES)
+@pytest.mark.parametrize("rtol", [1e-2, 1e-6])
+def test_lanczos_bounds_hold_on_hard_spectra_and_rtol_is_met(isa, dtype, shape, rtol, rng):
+    named = hard_matrices(rng, shape)
+    a = np.array(list(named.values())).astype(dtype)
+    result = spectral_norm(a, method="lanczos", rtol=rtol, rng=rng)
+    assert result.value.dtype == dtype
+    assert result.lower_certain.all()
+    for i, name in enumerate(named):
+        exact = oracle(a[i])
+        slack = 4 * np.finfo(float).eps * exact * max(shape)
+        assert float(result.lower[i]) <= exact + slack, name
+        assert float(result.upper[i]) >= exact - slack, name
+        assert result.converged[i], name
+        assert result.rtol[i] <= rtol * (1 + 1e-6), name
+
+
+@pytest.mark.parametrize("n_steps", [1, 2, 5, 12])
+def test_lanczos_agrees_with_the_textbook_oracle(isa, dtype, n_steps, rng):
+    a = rng.standard_normal((1, 40, 30)).astype(dtype)
+    starts = rng.standard_normal((1, 30))
+    log_level = math.log(1e4)
+    bounds, n_iter = run_lanczos(a, starts, log_level, n_steps)
+    lower, upper = reference.lanczos_bounds(a[0].astype(float), starts[0], log_level, n_steps)
+    assert n_iter[0] == n_steps
+    # The inflation of the upper bound for rounding, (k_row + k_column) u cap^2, is all but a few u
+    # of it; Newton's method stops above the root by 2^-20 of its distance from the Ritz value.
+    tolerance = 400 * 40 * float(np.finfo(dtype).eps)
+    best = upper.min()
+    tolerance_above = tolerance + 2.0**-20 * best / lower[-1]
+    assert bounds[0, spectral.LOWER] == pytest.approx(lower[-1], rel=tolerance)
+    assert bounds[0, spectral.PROBABLE_UPPER] >= best * (1 - 1e-13)
+    assert bounds[0, spectral.PROBABLE_UPPER] <= best * (1 + tolerance_above)
+
+
+def test_certain_bounds_hold_on_adversarial_matrices_in_exact_arithmetic(isa, rng):
+    for a in adversarial(rng, 400):
+        for method in ("gram", "lanczos"):
+            result = spectral_norm(a, method=method, rng=rng)
+            assert np.isfinite(result.lower)
+            assert not is_above_norm(float(result.lower), a), (method, a)
+            if method == "gram" and np.isfinite(result.upper):
+                assert result.upper_certain
+                assert reaches_norm(float(result.upper), a), a
+
+
+def test_certain_bounds_of_float32_hold_in_exact_arithmetic(isa, rng):
+    for a in adversarial(rng, 200):
+        with np.errstate(over="ignore", under="ignore"):
+            a = a.astype(np.float32)
+        if not np.isfinite(a).all():
+            continue
+        result = spectral_norm(a, method="gram")
+        assert not is_above_norm(float(result.lower), a), a
+        if np.isfinite(result.upper):
+            assert reaches_norm(float(result.upper), a), a
+
+
+def test_gram_bounds_are_narrow(isa, rng):
+    a = rng.standard_normal((50, 16, 16))
+    assert np.median(spectral_norm(a).rtol) < 1e-13
+    assert spectral_norm(a.astype(np.float32)).rtol.max() < 1e-4
+
+
+@pytest.mark.parametrize(("failure_prob", "n_runs"), [(0.1, 832), (0.01, 9628)])
+def test_upper_bound_fails_exactly_as_often_as_promised_at_rank_one(failure_prob, n_runs, rng):
+    # One step on a rank-one matrix: t* = alpha + beta / delta < sigma^2 if and only if
+    # gamma^2 < delta^2 / (1 + delta^2), gamma^2 ~ Beta(1/2, (n - 1)/2).  The cap is not applied.
+    n = 20
+    x, y = rng.choice([-1.0, 1.0], 30), rng.choice([-1.0, 1.0], n)
+    a = np.broadcast_to(np.outer(x, y), (n_runs, 30, n)).copy()
+    sigma = np.linalg.norm(x) * np.linalg.norm(y)
+    log_level = spectral._log_level(n, failure_prob)
+    starts = rng.standard_normal((n_runs, n))
+    bounds, _ = run_lanczos(a, starts, log_level, 1)
+    delta_square = math.exp(-2 * log_level)
+    law = special.betainc(0.5, (n - 1) / 2, delta_square / (1 + delta_square))
+    assert law <= failure_prob
+    n_failures = int((bounds[:, spectral.PROBABLE_UPPER] < sigma).sum())
+    test = stats.binom(n_runs, law)
+    assert test.cdf(n_failures) > FALSE_ALARM / 2
+    assert test.sf(n_failures - 1) > FALSE_ALARM / 2
+    # the statistic itself: the lower bound is sigma |gamma|, or the largest entry if that is more
+    gamma_square = (bounds[:, spectral.LOWER] / sigma) ** 2
+    largest = 1 / sigma
+    seen = gamma_square[gamma_square > largest**2 * (1 + 1e-12)]
+    assert len(seen) > n_runs / 2
+    beta = stats.beta(0.5, (n - 1) / 2)
+    below = beta.cdf(largest**2)
+    assert stats.kstest(seen, lambda t: (beta.cdf(t) - below) / (1 - below)).pvalue > FALSE_ALARM
+
+
+@pytest.mark.parametrize("n", [2, 3, 20, 1000])
+@pytest.mark.parametrize("failure_prob", [0.5, 1e-3, 1e-9, 1e-19, 1e-21, 1e-300])
+def test_level_of_the_bound_has_the_stated_probability(n, failure_prob):
+    level = spectral._log_level(n, failure_prob)
+    if failure_prob > 1e-18:
+        law = special.betainc(0.5, (n - 1) / 2, math.exp(-2 * level))
+        assert law == pytest.approx(failure_prob, rel=1e-12)
+    else:
+        leading = math.log(2) - level - special.betaln(0.5, (n - 1) / 2)
+        assert leading == pytest.approx(math.log(failure_prob), abs=1e-9)
+
+
+def test_published_numbers_of_hochstenbachs_bound(rng):
+    # n = 300 Gaussian, failure probability 1e-3, 20 steps: about 0.9985 and 1.018, at most 1.026,
+    # depending on the draw
+    n_draws, n = 8, 300
+    a = rng.standard_normal((n_draws, n, n))
+    starts = rng.standard_normal((n_draws, n))
+    bounds, n_iter = run_lanczos(a, starts, spectral._log_level(n, 1e-3), 20)
+    sigma = np.sqrt([np.linalg.eigvalsh(item.T @ item)[-1] for item in a])
+    lower, upper = (bounds[:, [spectral.LOWER, spectral.PROBABLE_UPPER]] / sigma[:, None]).T
+    assert (n_iter == 20).all()
+    assert lower.mean() == pytest.approx(0.999, abs=1.5e-3)
+    assert upper.mean() == pytest.approx(1.018, abs=6e-3)
+    assert (lower <= 1).all()
+    assert (upper >= 1).all()
+    assert (upper < 1.026).all()
+
+
+def test_norm_of_the_published_convolution(isa, dtype):
+    eye = np.eye(20)
+    a = (2 * np.roll(eye, 1, axis=0) + 7 * eye - np.roll(eye, -1, axis=0)).astype(dtype)
+    for method in ("gram", "lanczos", "svd"):
+        result = spectral_norm(a, method=method, rtol=1e-6, rng=0)
+        assert float(result.value) == pytest.approx(8.005633637867117, rel=1e-6)
+        assert result.lower <= 8.005633637867117 <= result.upper
+
+
+@pytest.mark.parametrize("method", ["gram", "lanczos"])
+@pytest.mark.parametrize("power", [-1, 1])
+def test_bounds_scale_by_powers_of_two_bit_for_bit(isa, dtype, method, power, rng):
+    shift = power * (900 if dtype == np.float64 else 100)
+    a = rng.standard_normal((9, 23, 17)).astype(dtype)
+    plain = spectral_norm(a, method=method, rng=1)
+    scaled = spectral_norm(np.ldexp(a, shift), method=method, rng=1)
+    for name in ("lower", "value", "upper"):
+        assert (np.ldexp(getattr(plain, name), shift) == getattr(scaled, name)).all(), name
+    assert (plain.n_iter == scaled.n_iter).all()
+
+
+@pytest.mark.parametrize("method", ["gram", "lanczos"])
+def test_transpose_has_the_same_norm(isa, dtype, method, rng):
+    a = rng.standard_normal((5, 19, 33)).astype(dtype)
+    one = spectral_norm(a, method=method, rng=1)
+    other = spectral_norm(np.swapaxes(a, 1, 2), method=method, rng=1)
+    for name in ("lower", "value", "upper"):
+        assert (getattr(one, name) == getattr(other, name)).all()
+    square = rng.standard_normal((5, 21, 21)).astype(dtype)
+    one, other = spectral_norm(square), spectral_norm(np.swapaxes(square, 1, 2))
+    np.testing.assert_allclose(one.value, other.value, rtol=VALUE_ERROR[dtype])
+
+
+def test_permuted_rows_have_the_same_norm(isa, dtype, rng):
+    a = rng.standard_normal((30, 20)).astype(dtype)
+    one, other = spectral_norm(a), spectral_norm(a[rng.permutation(30)])
+    assert float(one.value) == pytest.approx(float(other.value), rel=VALUE_ERROR[dtype])
+
+
+@pytest.mark.parametrize("method", ["gram", "lanczos"])
+def test_spectral_norm_does_not_depend_on_threads(isa, dtype, method, rng):
+    a = rng.standard_normal((203, 24, 24)).astype(dtype)
+    one = spectral_norm(a, method=method, rng=1, n_threads=1)
+    four = spectral_norm(a, method=method, rng=1, n_threads=4)
+    for name in ("lower", "value", "upper", "n_iter"):
+        assert (getattr(one, name) == getattr(four, name)).all(), name
+
+
+def test_gram_does_not_depend_on_how_the_batch_is_split(isa, dtype, rng):
+    a = np.array(list(hard_matrices(rng, (21, 13)).values())).astype(dtype)
+    whole = spectral_norm(a)
+    for i in range(len(a)):
+        alone = spectral_norm(a[i])
+        for name in ("lower", "value", "upper"):
+            assert getattr(alone, name) == getattr(whole, name)[i], (name, i)
+
+
+def test_a_poisoned_neighbour_changes_nothing(isa, dtype, rng):
+    a = rng.standard_normal((11, 9, 9)).astype(dtype)
+    clean = spectral_norm(a)
+    a[4, 2, 2] = np.nan
+    poisoned = spectral_norm(a, check_finite=False)
+    others = np.arange(11) != 4
+    assert np.isnan(poisoned.value[4])
+    assert np.isnan(poisoned.upper[4])
+    assert not poisoned.converged[4]
+    assert (poisoned.value[others] == clean.value[others]).all()
+    assert (poisoned.upper[others] == clean.upper[others]).all()
+
+
+def test_lanczos_gives_each_item_its_own_row_of_start_vectors(isa, rng):
+    a = rng.standard_normal((6, 70, 40))
+    starts = rng.standard_normal((6, 40))
+    together, _ = run_lanczos(a, starts, 20.0, 10)
+    for i in range(6):
+        alone, _ = run_lanczos(a[i : i + 1], starts[i : i + 1], 20.0, 10)
+        assert (alone[0] == together[i]).all()
+
+
+@pytest.mark.parametrize("method", ["gram", "lanczos", "svd"])
+@pytest.mark.parametrize("scale", [5e-324, 1e-310, 1e-300, 1e-160, 1e160, 1e300, 1.7e308])
+def test_any_scale_is_safe(isa, method, scale):
+    shape = (6, 4)
+    result = spectral_norm(np.full(shape, scale), method=method, rng=0)
+    log_norm = math.log(scale) + math.log(24) / 2
+    assert result.log_lower <= log_norm + 1e-13 * abs(log_norm)
+    assert result.log_upper >= log_norm - 1e-13 * abs(log_norm)
+    assert result.log_upper - result.log_lower < 1e-10
+    assert result.lower <= result.value <= result.upper
+    assert result.converged
+    if scale > 1e308:
+        assert result.upper == np.inf
+        assert result.lower == np.finfo(float).max
+
+
+def test_float32_is_rounded_outward(isa, rng):
+    a = rng.standard_normal((40, 5, 5)).astype(np.float32)
+    narrow = spectral_norm(a, rtol=1e-6)
+    wide = spectral_norm(a.astype(np.float64))
+    assert narrow.value.dtype == np.float32
+    assert (narrow.lower <= wide.lower).all()
+    assert (narrow.upper >= wide.upper).all()
+    assert narrow.converged.all()
+
+
+def test_rtol_beyond_float32_is_reported_as_not_reached():
+    result = spectral_norm(np.array([[3.0, 1.0], [1.0, 2.0]], np.float32), rtol=1e-9)
+    assert not result.converged
+    assert 1e-9 < result.rtol < 3e-7
+
+
+def test_max_iter_reached_first_is_reported_with_bounds_that_hold(isa, rng):
+    a = rng.standard_normal((80, 80))
+    result = spectral_norm(a, method="lanczos", rtol=1e-8, max_iter=3, rng=rng)
+    assert not result.converged
+    assert result.n_iter == 3
+    assert result.lower <= np.linalg.norm(a, 2) <= result.upper
+
+
+def test_smaller_rtol_gives_an_interval_inside(isa, rng):
+    a = rng.standard_normal((90, 80))
+    bounds = [spectral_norm(a, rtol=r, rng=1, method="lanczos") for r in (1e-1, 1e-2, 1e-4, 1e-8)]
+    for wide, narrow in itertools.pairwise(bounds):
+        assert narrow.upper <= wide.upper * (1 + 1e-12)
+        assert narrow.lower >= wide.lower * (1 - 1e-12)
+        assert narrow.n_iter >= wide.n_iter
+
+
+def test_exact_breakdown_ends_the_iteration(isa, dtype):
+    result = spectral_norm(np.eye(80, 70, dtype=dtype), method="lanczos", rng=0)
+    assert result.converged
+    assert float(result.value) == pytest.approx(1, rel=1e-6)
+
+
+def test_auto_chooses_by_shape_alone():
+    assert spectral_norm(np.ones((64, 64))).method == "gram"
+    assert spectral_norm(np.ones((65, 65))).method == "lanczos"
+    assert spectral_norm(np.ones((3, 2, 64, 5000))).method == "lanczos"
+    assert spectral_norm(np.ones((0, 64, 64))).method == "gram"
+
+
+@pytest.mark.parametrize("method", ["auto", "lanczos", "gram", "svd"])
+@pytest.mark.parametrize("shape", [(0, 3, 3), (2, 0, 3), (2, 3, 0), (0, 0), (2, 0, 5, 5)])
+def test_empty_input_gives_the_batch_shape_and_zeros(method, shape):
+    result = spectral_norm(np.ones(shape), method=method)
+    for name in ("lower", "value", "upper", "converged", "n_iter", "failure_prob", "log_upper"):
+        assert np.shape(getattr(result, name)) == shape[:-2]
+    assert (np.asarray(result) == 0).all()
+    assert np.all(result.log_upper == -np.inf)
+    assert np.all(result.converged)
+
+
+def test_layouts_and_dtypes_of_the_input_do_not_matter(rng):
+    a = rng.standard_normal((4, 6, 5))
+    expected = spectral_norm(a).value
+    strided = np.zeros((4, 12, 10))
+    strided[:, ::2, ::2] = a
+    read_only = a.copy()
+    read_only.flags.writeable = False
+    views = [np.asfortranarray(a), strided[:, ::2, ::2], a.astype(">f8"), read_only, a.tolist()]
+    for other in views:
+        assert (spectral_norm(other).value == expected).all()
+    assert spectral_norm(a.astype(np.float16)).value.dtype == np.float32
+    assert spectral_norm([[1, 2], [3, 4]]).value.dtype == np.float64
+
+
+def test_scalars_come_back_without_a_batch():
+    result = spectral_norm(np.diag([3.0, 4.0]))
+    assert isinstance(result, NormBounds)
+    assert isinstance(result.value, np.float64)
+    assert isinstance(result.converged, np.bool_)
+    assert float(result) == pytest.approx(4)
+    assert np.asarray(result) == result.value
+
+
+def test_probability_is_reported_for_the_uncertain_side_only(rng):
+    a = rng.standard_normal((2, 80, 80))
+    a[1] = np.outer(a[1, 0], a[1, 1])  # the Frobenius norm, certain, is the better bound
+    result = spectral_norm(a, failure_prob=1e-5, rng=rng)
+    assert result.lower_certain.all()
+    assert result.upper_certain.tolist() == [False, True]
+    assert result.failure_prob.tolist() == [1e-5, 0.0]
+    assert not spectral_norm(a, method="svd").upper_certain.any()
+
+
+def test_same_seed_gives_the_same_result_and_no_seed_another(rng):
+    a = rng.standard_normal((100, 100))
+    one, two = (spectral_norm(a, rng=3) for _ in range(2))
+    assert one.upper == two.upper
+    assert spectral_norm(a).upper != spectral_norm(a).upper
+
+
+@pytest.mark.parametrize("method", ["gram", "lanczos"])
+def test_reference_backend_gives_overlapping_bounds(monkeypatch, method, rng):
+    a = rng.standard_normal((3, 12, 10))
+    compiled = spectral_norm(a, method=method, rng=1)
+    monkeypatch.setattr(_backend, "name", "reference")
+    routed = spectral_norm(a, method=method, rng=1)
+    assert (routed.lower <= compiled.upper).all()
+    assert (compiled.lower <= routed.upper).all()
+    np.testing.assert_allclose(routed.value, compiled.value, rtol=1e-6)
+    assert routed.converged.all()
+
+
+@pytest.mark.parametrize("method", ["auto", "lanczos", "gram", "svd"])
+@pytest.mark.parametrize("entry", [np.nan, np.inf, -np.inf])
+def test_non_finite_entries_are_named_by_item(method, entry, rng):
+    a = rng.standard_normal((2, 3, 70, 66))
+    a[1, 2, 5, 7] = entry
+    where = r"in item \(1, 2\), row 5, column 7"
+    with pytest.raises(ValueError, match=f"a must be finite, got .* {where}"):
+        spectral_norm(a, method=method)
+    result = spectral_norm(a, method=method, check_finite=False)
+    assert np.isnan(result.value[1, 2])
+    assert np.isfinite(result.value[0]).all()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"a": np.ones(3)}, ValueError, r"a must have shape \(..., m, n\), got \(3,\)"),
+        ({"a": 1.0}, ValueError, "a must have shape"),
+        ({"a": None}, TypeError, "a must be an array, got None"),
+        ({"a": np.ones((2, 2), complex)}, TypeError, "a must have a real floating dtype"),
+        ({"a": scipy.sparse.eye_array(3)}, TypeError, "a must be an array, got .*yet"),
+        ({"a": aslinearoperator(np.eye(3))}, TypeError, "a must be an array, got .*yet"),
+        ({"rtol": 0.0}, ValueError, "rtol must lie in"),
+        ({"rtol": -1.0}, ValueError, "rtol must lie in"),
+        ({"rtol": np.nan}, ValueError, "rtol must lie in"),
+        ({"rtol": "1"}, TypeError, "rtol must be a real number"),
+        ({"failure_prob": 0.0}, ValueError, r"failure_prob must lie in \(0, 1\)"),
+        ({"failure_prob": 1.0}, ValueError, r"failure_prob must lie in \(0, 1\)"),
+        ({"method": "power"}, ValueError, "method must be one of 'auto', 'lanczos', 'gram', 'svd'"),
+        ({"max_iter": 0}, ValueError, "max_iter must be at least 1, got 0"),
+        ({"max_iter": 2.5}, TypeError, "max_iter must be an integer"),
+        ({"n_threads": 0}, ValueError, "n_threads must be at least 1"),
+    ],
+)
+def test_wrong_arguments_are_rejected_by_name(arguments, error, message):
+    with pytest.raises(error, match=message):
+        spectral_norm(**{"a": np.eye(3), **arguments})
