@@ -1,5 +1,7 @@
 """Layer-Jacobian chains, spectra and variance propagation for deep stacks of layers."""
 
+from importlib import import_module
+
 from ._config import show_config
 from ._status import (
     JacometryError,
@@ -16,24 +18,50 @@ from .ops.spectral import NormBounds, spectral_norm
 
 __version__ = "0.1.0"
 
+# The analysis of networks, imported when first asked for.
+_LAZY = {
+    "GradientFlowReport": "diagnostics",
+    "Network": "network",
+    "analyze": "diagnostics",
+    "compare": "diagnostics",
+    "predict": "meanfield",
+}
+
 __all__ = [
     "Chain",
     "ChainTrace",
     "Dense",
     "Diagonal",
     "GaussianMoments",
+    "GradientFlowReport",
     "JacometryError",
     "JacometryWarning",
     "ModelFileError",
+    "Network",
     "NoEdgeOfChaosError",
     "NormBounds",
     "ScaledArray",
     "UnsupportedModelError",
+    "analyze",
     "chain_jvp",
     "chain_product",
     "chain_vjp",
+    "compare",
     "gaussian_moments",
+    "predict",
     "show_config",
     "spectral_norm",
     "variance_map",
 ]
+
+
+def __getattr__(name):
+    if name in _LAZY:
+        value = getattr(import_module(f"{__name__}.{_LAZY[name]}"), name)
+        globals()[name] = value
+        return value
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__():
+    return sorted({*globals(), *__all__})

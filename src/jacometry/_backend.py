@@ -1,6 +1,7 @@
 """What runs the operations: which instruction set, or the references instead of the kernels."""
 
 import os
+from importlib import import_module
 
 from . import _kernels
 
@@ -20,3 +21,8 @@ if _isa:
 def is_reference() -> bool:
     """Whether operations are routed to the NumPy references, for debugging."""
     return name == "reference"
+
+
+def reference(family):
+    """The module of a family's references, imported when first used."""
+    return import_module(f"jacometry.reference.{family}")

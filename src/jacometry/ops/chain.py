@@ -6,7 +6,6 @@ import numpy as np
 
 from .. import _backend, _kernels, _threads
 from .._validate import as_array, choice, common_dtype, contiguous, finite_scan
-from ..reference import chain as reference
 from ._chain_arrays import ChainArrays, read_chain
 from .scaled import ScaledArray
 
@@ -102,6 +101,7 @@ def chain_product(
     elif chain.has_empty_width or not n_items:
         _scan_empty(chain, check_finite)
     elif _backend.is_reference():
+        reference = _backend.reference("chain")
         for i in range(n_items):
             mantissa[i], exponent[i] = reference.chain_product(**chain.sample(i))
         _scan_empty(chain, check_finite)
@@ -320,6 +320,7 @@ def _fill_start(start, n_vectors, kept, log_norms, near):
 
 
 def _push_reference(chain, start, per_sample, transposed, kept, log_norms):
+    reference = _backend.reference("chain")
     push = reference.chain_vjp if transposed else reference.chain_jvp
     for i, vector in enumerate(start):
         layers = chain.sample(i // per_sample)

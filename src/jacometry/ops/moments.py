@@ -9,8 +9,6 @@ import numpy as np
 from .. import _backend, _kernels, _threads, activations
 from .._status import JacometryWarning
 from .._validate import as_array, common_dtype, contiguous, finite_scan
-from ..reference import activation as reference_activation
-from ..reference import moments as reference
 
 # The five moments as (derivative of phi, power).
 _MOMENTS = ((0, 1), (0, 2), (1, 1), (1, 2), (2, 2))
@@ -117,6 +115,7 @@ def gaussian_moments(activation, q, *, n_threads=None, check_finite=True):
     moments = np.empty((5, flat.size), dtype)
 
     if _backend.is_reference():
+        reference = _backend.reference("moments")
         phi, dphi, d2phi, kinks = _reference_functions(activation)
         for i, item in enumerate(flat):
             moments[:, i] = reference.gaussian_moments(phi, dphi, d2phi, kinks, float(item))
@@ -196,6 +195,7 @@ def variance_map(activation, q, *, sigma_w, sigma_b=0.0, n_threads=None, check_f
     out = np.empty(math.prod(shape), dtype)
 
     if _backend.is_reference():
+        reference = _backend.reference("moments")
         phi, _, _, kinks = _reference_functions(activation)
         for i, items in enumerate(np.broadcast(q, sigma_w, sigma_b) if out.size else ()):
             out[i] = reference.variance_map(phi, kinks, *map(float, items))
@@ -240,7 +240,7 @@ def _broadcast_shape(arrays):
 def _reference_functions(activation):
     """phi, dphi, d2phi on floats and the kinks, as the oracles take them."""
     if activation.kernel_id is not None:
-        return reference_activation.ACTIVATIONS[activation.kernel_id](*activation.parameters)
+        return _backend.reference("activation").ACTIVATIONS[activation.kernel_id](*activation.parameters)
     return activation.value, activation.slope, activation.curvature, activation.kinks
 
 

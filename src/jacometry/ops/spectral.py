@@ -8,7 +8,6 @@ from scipy import special
 from .. import _backend, _kernels, _threads
 from .._validate import as_array, choice, common_dtype, contiguous, count, real_scalar
 from ..factors import Chain
-from ..reference import spectral as reference
 
 METHODS = ("auto", "lanczos", "gram", "svd")
 
@@ -288,6 +287,7 @@ def _with_promotion(items, rtol, compute, n_threads, starts=None, *options):
 def _gram(items, n_threads, _starts=None):
     scaled = _Scaled.empty(len(items))
     if _backend.is_reference():
+        reference = _backend.reference("spectral")
         for i, item in enumerate(items):
             scaled.bounds[i], scaled.exponent[i] = reference.spectral_norm_gram(item)
     else:
@@ -302,6 +302,7 @@ def _gram(items, n_threads, _starts=None):
 def _lanczos(items, n_threads, starts, rtol, log_level, max_iter):
     scaled = _Scaled.empty(len(items))
     if _backend.is_reference():
+        reference = _backend.reference("spectral")
         for i, item in enumerate(items):
             found = reference.spectral_norm_lanczos(item, starts[i], rtol, log_level, max_iter)
             scaled.bounds[i], scaled.exponent[i], scaled.n_iter[i] = found
