@@ -10,12 +10,13 @@ _KINDS = "biuf"
 
 
 def as_array(name, value) -> np.ndarray:
-    """View `value` as a real array, or raise naming the argument.  No copy where NumPy needs none."""
+    """View `value` as a real array, copied only where NumPy must, or raise naming the argument."""
     if value is None:
         raise TypeError(f"{name} must be an array, got None")
     if isinstance(value, np.ma.MaskedArray):
         if np.ma.is_masked(value):
-            raise TypeError(f"{name} must not be masked, got {int(value.mask.sum())} masked entries")
+            n_masked = int(value.mask.sum())
+            raise TypeError(f"{name} must not be masked, got {n_masked} masked entries")
         value = value.data
     if getattr(value, "requires_grad", False):
         raise TypeError(f"{name} must not require grad; pass {name}.detach()")
@@ -33,7 +34,7 @@ def as_array(name, value) -> np.ndarray:
 
 
 def common_dtype(*arrays) -> np.dtype:
-    """float32 if every floating array among `arrays` is float16 or float32 and one is, else float64."""
+    """float32 if the floating ones of `arrays` are all float16 or float32, else float64."""
     sizes = {a.dtype.itemsize for a in arrays if a is not None and a.dtype.kind == "f"}
     return np.dtype(np.float32 if sizes and max(sizes) <= 4 else np.float64)
 

@@ -450,9 +450,9 @@ def advise(
     saturates = any(is_built_in(phi, ("sigmoid", "tanh", "erf")) for phi in hidden)
     if saturates and verdict in ("vanishing", "collapsed", "broken"):
         advice.append(
-            "Use ReLU, or a relative of it, in the hidden layers, with He initialisation. Its slope "
-            "is 1 wherever a unit is active, and with sigma_w = 1.414 the gradient's mean square is "
-            "kept at every depth."
+            "Use ReLU, or a relative of it, in the hidden layers, with He initialisation. Its "
+            "slope is 1 wherever a unit is active, and with sigma_w = 1.414 the gradient's mean "
+            "square is kept at every depth."
         )
     if "dead_units" in kinds:
         advice.append(

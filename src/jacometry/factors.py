@@ -73,8 +73,9 @@ class Diagonal:
 class Chain(LinearOperator):
     """The product of factors, the first one applied first.
 
-    A description: nothing is multiplied until an operation is asked for.  Without per-sample factors
-    it is a SciPy ``LinearOperator``; with them, use the functions of ``jacometry.ops.chain``.
+    A description: nothing is multiplied until an operation is asked for.  Without per-sample
+    factors it is a SciPy ``LinearOperator``; with them, use the functions of
+    ``jacometry.ops.chain``.
 
     Parameters
     ----------
@@ -103,7 +104,7 @@ class Chain(LinearOperator):
     """
 
     def __init__(self, factors):
-        flat = []
+        flat: list[Dense | Diagonal] = []
         for position, factor in enumerate(factors):
             if isinstance(factor, Chain):
                 flat.extend(factor.factors)
@@ -130,7 +131,7 @@ class Chain(LinearOperator):
                         f"got {factor.n_samples}"
                     )
                 n_samples = factor.n_samples
-        self.factors = tuple(flat)
+        self.factors: tuple[Dense | Diagonal, ...] = tuple(flat)
         self.n_samples = n_samples
         self.widths = (flat[0].shape[1], *(factor.shape[0] for factor in flat))
         super().__init__(

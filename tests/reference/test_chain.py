@@ -17,7 +17,8 @@ def test_the_oracle_multiplies_exact_rationals(rng):
             rows = [[Fraction(float(x)) for x in row] for row in w]
             factor = [
                 [
-                    x * Fraction(float(s[i] if side == "output" else s[j])) + (i == j) * Fraction(1, 4)
+                    x * Fraction(float(s[i] if side == "output" else s[j]))
+                    + (i == j) * Fraction(1, 4)
                     for j, x in enumerate(row)
                 ]
                 for i, row in enumerate(rows)

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -44,9 +45,9 @@ class ChainArrays:
     dtype: np.dtype
     n_samples: int | None
     has_shared_weights: bool
-    weights: object  # (..., L, n, n) array, or a list of arrays and None
-    slopes: object = None
-    shortcut: object = 0.0  # float or (L,) array
+    weights: Any  # (..., L, n, n) array, or a list of arrays and None
+    slopes: Any = None
+    shortcut: Any = 0.0  # float or (L,) array
 
     def width(self, interface):
         """Width of an interface."""
@@ -54,12 +55,13 @@ class ChainArrays:
 
     def layer(self, k, sample):
         """Weights, slopes and shortcut of one layer as one sample sees it."""
-        found = []
+        found: list = []
         for given, core_ndim in ((self.weights, 2), (self.slopes, 1)):
             if given is None:
                 found.append(None)
                 continue
-            array = given[k] if isinstance(given, list) else given[..., k, *(slice(None),) * core_ndim]
+            is_list = isinstance(given, list)
+            array = given[k] if is_list else given[..., k, *(slice(None),) * core_ndim]
             if array is not None and array.ndim > core_ndim:
                 array = array[sample]
             found.append(array)
@@ -100,7 +102,9 @@ def _merge_samples(n_samples, name, found):
     if found is None or n_samples == found:
         return n_samples
     if n_samples is not None:
-        raise ValueError(f"{name} must hold {n_samples} samples as the arrays before it, got {found}")
+        raise ValueError(
+            f"{name} must hold {n_samples} samples as the arrays before it, got {found}"
+        )
     return found
 
 
@@ -119,7 +123,9 @@ def _check_shortcut(shortcut, n_layers):
         return shortcut
     array = np.array(as_array("shortcut", shortcut), np.float64)
     if array.shape not in ((), (n_layers,)):
-        raise ValueError(f"shortcut must be a scalar or have shape ({n_layers},), got {array.shape}")
+        raise ValueError(
+            f"shortcut must be a scalar or have shape ({n_layers},), got {array.shape}"
+        )
     finite_scan("shortcut", array)
     return array if array.ndim else float(array)
 
@@ -194,7 +200,8 @@ def _listed(weights, slopes, slope_side, shortcut):
     shortcut = _check_shortcut(shortcut, n_layers)
     shortcuts = np.broadcast_to(shortcut, n_layers)
     layers = np.zeros(n_layers, LAYER)
-    widths, n_samples, is_shared = [], None, True
+    widths: list[int] = []
+    n_samples, is_shared = None, True
     for k in range(n_layers):
         w, s = weights[k], slopes[k]
         if w is not None and w.ndim not in (2, 3):
@@ -212,12 +219,14 @@ def _listed(weights, slopes, slope_side, shortcut):
         widths.append(rows)
         if shortcuts[k] != 0 and rows != cols:
             raise ValueError(
-                f"shortcut must be 0 where weights are not square, got {shortcuts[k]:g} at layer {k} "
-                f"of shape ({rows}, {cols})"
+                f"shortcut must be 0 where weights are not square, got {shortcuts[k]:g} "
+                f"at layer {k} of shape ({rows}, {cols})"
             )
         if w is not None:
             w = weights[k] = with_core(w, dtype, 2)
-            n_samples = _merge_samples(n_samples, f"weights[{k}]", w.shape[0] if w.ndim == 3 else None)
+            n_samples = _merge_samples(
+                n_samples, f"weights[{k}]", w.shape[0] if w.ndim == 3 else None
+            )
             is_shared &= w.ndim == 2
             layers[k]["weights"] = _kernels.address_of(w)
             layers[k]["weights_stride"] = _sample_stride(w, 2)
@@ -228,7 +237,9 @@ def _listed(weights, slopes, slope_side, shortcut):
                     f"slopes[{k}] must have shape ({expected},) or (B, {expected}), got {s.shape}"
                 )
             s = slopes[k] = with_core(s, dtype, 1)
-            n_samples = _merge_samples(n_samples, f"slopes[{k}]", s.shape[0] if s.ndim == 2 else None)
+            n_samples = _merge_samples(
+                n_samples, f"slopes[{k}]", s.shape[0] if s.ndim == 2 else None
+            )
             layers[k]["slopes"] = _kernels.address_of(s)
             layers[k]["slopes_stride"] = _sample_stride(s, 1)
         layers[k]["rows"], layers[k]["cols"] = rows, cols
@@ -257,7 +268,8 @@ def _listed(weights, slopes, slope_side, shortcut):
 
 def _fuse(chain):
     """Weights and output slopes of a Chain: a Diagonal joins the Dense before it."""
-    weights, slopes = [], []
+    weights: list = []
+    slopes: list = []
     for factor in chain.factors:
         if isinstance(factor, Dense):
             weights.append(factor.weights)
@@ -276,8 +288,11 @@ def read_chain(weights, slopes, slope_side, shortcut):
     if isinstance(weights, Chain):
         if slopes is not None or np.any(np.asarray(shortcut) != 0):
             name = "slopes" if slopes is not None else "shortcut"
-            raise ValueError(f"{name} must be left out where weights is a Chain, which holds its own")
-        return _listed(*_fuse(weights), "output", 0.0)
+            raise ValueError(
+                f"{name} must be left out where weights is a Chain, which holds its own"
+            )
+        weights, slopes = _fuse(weights)
+        return _listed(weights, slopes, "output", 0.0)
     if isinstance(weights, (list, tuple)):
         for k, w in enumerate(weights):
             as_array(f"weights[{k}]", w)

@@ -71,10 +71,10 @@ def chain_product(
     Notes
     -----
     Cost ``2 n_0 sum_k n_{k+1} n_k`` flops per sample; memory beyond input and output is three
-    ``max(n) x n_0`` blocks and one ``max(n)^2`` per thread.  Factors are multiplied from the first to
-    the last.  Normwise error: ``|J' - J| <= sum_k (n_k + 2) u |F_{L-1}| ... |F_0|``, u the unit
-    roundoff (Higham, Accuracy and Stability of Numerical Algorithms, 2002, section 3.7).  Results do
-    not depend on `n_threads` or on the rest of the batch.
+    ``max(n) x n_0`` blocks and one ``max(n)^2`` per thread.  Factors are multiplied from the first
+    to the last.  Normwise error: ``|J' - J| <= sum_k (n_k + 2) u |F_{L-1}| ... |F_0|``, u the unit
+    roundoff (Higham, Accuracy and Stability of Numerical Algorithms, 2002, section 3.7).  Results
+    do not depend on `n_threads` or on the rest of the batch.
 
     Examples
     --------
@@ -156,9 +156,9 @@ def chain_jvp(
 
     Notes
     -----
-    Cost ``2 sum_k n_{k+1} n_k`` flops and L + 1 logarithms per vector.  A log-norm at interface k errs
-    by at most ``sum_{j<k} (n_j + 4) u kappa + 2 u |log|`` where kappa is how much the product of the
-    factors' norms overstates the vector's growth.  With float32 input u is that of float32.
+    Cost ``2 sum_k n_{k+1} n_k`` flops and L + 1 logarithms per vector.  A log-norm at interface k
+    errs by at most ``sum_{j<k} (n_j + 4) u kappa + 2 u |log|`` where kappa is how much the product of
+    the factors' norms overstates the vector's growth.  With float32 input u is that of float32.
 
     Examples
     --------
@@ -257,7 +257,9 @@ def _push(chain, name, start, transposed, keep, n_threads, check_finite):
         _scan_empty(chain, check_finite)
         _fill_start(start, n_vectors, kept, log_norms, n_layers if transposed else 0)
     elif _backend.is_reference():
-        _push_reference(chain, start.reshape(n_vectors, -1), per_sample, transposed, kept, log_norms)
+        _push_reference(
+            chain, start.reshape(n_vectors, -1), per_sample, transposed, kept, log_norms
+        )
         _scan_empty(chain, check_finite)
     else:
         addresses = np.zeros((2, n_layers + 1), np.uintp)

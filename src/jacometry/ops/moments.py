@@ -240,7 +240,8 @@ def _broadcast_shape(arrays):
 def _reference_functions(activation):
     """phi, dphi, d2phi on floats and the kinks, as the oracles take them."""
     if activation.kernel_id is not None:
-        return _backend.reference("activation").ACTIVATIONS[activation.kernel_id](*activation.parameters)
+        known = _backend.reference("activation").ACTIVATIONS
+        return known[activation.kernel_id](*activation.parameters)
     return activation.value, activation.slope, activation.curvature, activation.kinks
 
 

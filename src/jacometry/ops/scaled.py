@@ -40,7 +40,8 @@ class ScaledArray:
         self.mantissa = np.asarray(mantissa)
         self.exponent = np.asarray(exponent, dtype=np.int64)
         batch = self.exponent.shape
-        if self.mantissa.shape[: len(batch)] != batch or self.mantissa.ndim - len(batch) not in (1, 2):
+        item_ndim = self.mantissa.ndim - len(batch)
+        if self.mantissa.shape[: len(batch)] != batch or item_ndim not in (1, 2):
             raise ValueError(
                 f"exponent must have the batch shape of mantissa {self.mantissa.shape} "
                 f"(vectors or matrices), got {batch}"
@@ -166,10 +167,7 @@ class ScaledArray:
         return len(self.exponent)
 
     def __repr__(self):
-        return (
-            f"ScaledArray(shape={self.shape}, dtype={self.dtype}, "
-            f"batch={self.exponent.shape})"
-        )
+        return f"ScaledArray(shape={self.shape}, dtype={self.dtype}, batch={self.exponent.shape})"
 
 
 def _as_scaled(name, value):
@@ -177,7 +175,9 @@ def _as_scaled(name, value):
         return value
     array = np.asarray(value)
     if array.dtype.kind not in "biuf" or array.ndim < 2:
-        raise TypeError(f"{name} must be a ScaledArray or a real matrix, got {type(value).__name__}")
+        raise TypeError(
+            f"{name} must be a ScaledArray or a real matrix, got {type(value).__name__}"
+        )
     return ScaledArray.from_array(array.astype(np.result_type(array.dtype, np.float32), copy=False))
 
 

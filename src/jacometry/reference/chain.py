@@ -1,4 +1,4 @@
-"""Oracles of the chain kernels, for one sample: plain loops in float64 with power-of-two scaling."""
+"""Oracles of the chain kernels, for one sample: plain loops with power-of-two scaling."""
 
 import numpy as np
 
