@@ -157,8 +157,8 @@ def chain_jvp(
     Notes
     -----
     Cost ``2 sum_k n_{k+1} n_k`` flops and L + 1 logarithms per vector.  A log-norm at interface k
-    errs by at most ``sum_{j<k} (n_j + 4) u kappa + 2 u |log|`` where kappa is how much the product of
-    the factors' norms overstates the vector's growth.  With float32 input u is that of float32.
+    errs by at most ``sum_{j<k} (n_j + 4) u kappa + 2 u |log|`` where kappa is how much the product
+    of the factors' norms overstates the vector's growth.  With float32 input u is that of float32.
 
     Examples
     --------
