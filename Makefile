@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
+C_FILES = csrc/*.[ch] csrc/kernels/*.h src/jacometry/include/jacometry/*.h tests/c/*.[ch]
 
 .PHONY: demo test lint clean
 
@@ -18,10 +19,11 @@ test: $(BIN)/python
 	$(BIN)/python -m pytest
 
 lint: $(BIN)/python
-	$(BIN)/python -m pip install --quiet '.[lint]'
+	$(BIN)/python -m pip install --quiet --group lint
 	$(BIN)/ruff check .
-	$(BIN)/cython-lint src/jacometry/_kernels.pyx
-	$(BIN)/clang-format --dry-run --Werror $$(git ls-files '*.c' '*.h')
+	$(BIN)/ruff format --check .
+	PATH="$(BIN):$$PATH" $(BIN)/cython-lint src/jacometry/_kernels.pyx
+	$(BIN)/clang-format --dry-run --Werror $(C_FILES)
 	$(BIN)/mypy
 
 clean:

@@ -1,4 +1,5 @@
 """The compiled extension: csrc once per instruction set, and the OpenMP probe."""
+
 import os
 import shutil
 import subprocess
@@ -64,9 +65,7 @@ class BuildExt(build_ext):
         try:
             source = Path(folder, "probe.c")
             source.write_text(OPENMP_PROBE)
-            objects = self.compiler.compile(
-                [str(source)], output_dir=folder, extra_postargs=[flag]
-            )
+            objects = self.compiler.compile([str(source)], output_dir=folder, extra_postargs=[flag])
             link_flags = [] if self.compiler.compiler_type == "msvc" else [flag]
             self.compiler.link_executable(
                 objects, str(Path(folder, "probe")), extra_postargs=link_flags

@@ -1,4 +1,4 @@
-/* The table of kernels, made from the registry: each slot holds the float32 and the float64 instance. */
+/* The table of kernels, from the registry: a slot holds the float32 and the float64 instance. */
 #ifndef JM_KERNELS_H
 #define JM_KERNELS_H
 

@@ -9,12 +9,14 @@
  *   JM_VMAX(a, b)          lane maximum; a NaN in `a` gives b
  *   JM_VMIN(a, b)          lane minimum; a NaN in `a` gives b
  *   JM_VABS(a)             absolute value
+ *   JM_VMAX_ABS(a, b)      lane maximum of |a| and b >= 0; a NaN in `a` gives b
  *   JM_VSQRT(a)            square root
  *   JM_VLESS(a, b, x, y)   per lane a < b ? x : y
  *   JM_ANY_ABOVE(a, b)     whether a > b in some lane
  *   JM_ROUNDER             (x + JM_ROUNDER) - JM_ROUNDER is x rounded to an integer
  *   JM_VPOW2(s)            2^k, s = k + JM_ROUNDER, where that is a normal number
  *   JM_U, JM_MIN_EXP, JM_MAX_EXP   unit roundoff; exponents of the normal range as in float.h
+ *   JM_INT, JM_FRACTION_BITS       the integer of this size; bits of the fraction in it
  *   JM_FREXP, JM_LDEXP, JM_ABS, JM_SQRT, JM_LOG   libm at JM_T
  *
  * and, once, JM_INLINE and JM_RESTRICT.  A compiler without vector types gets JM_VW == 1.
@@ -29,6 +31,7 @@
 #undef JM_VMAX
 #undef JM_VMIN
 #undef JM_VABS
+#undef JM_VMAX_ABS
 #undef JM_VSQRT
 #undef JM_VLESS
 #undef JM_ANY_ABOVE
@@ -36,6 +39,8 @@
 #undef JM_VPOW2
 #undef JM_U
 #undef JM_MIN_EXP
+#undef JM_INT
+#undef JM_FRACTION_BITS
 #undef JM_MAX_EXP
 #undef JM_FREXP
 #undef JM_LDEXP
@@ -58,6 +63,8 @@
 #if JM_IS_F64
 #define JM_U 0x1p-53
 #define JM_ROUNDER 0x1.8p52
+#define JM_INT int64_t
+#define JM_FRACTION_BITS 52
 #define JM_MIN_EXP (-1021)
 #define JM_MAX_EXP 1024
 #define JM_FREXP frexp
@@ -68,6 +75,8 @@
 #else
 #define JM_U 0x1p-24f
 #define JM_ROUNDER 0x1.8p23f
+#define JM_INT int32_t
+#define JM_FRACTION_BITS 23
 #define JM_MIN_EXP (-125)
 #define JM_MAX_EXP 128
 #define JM_FREXP frexpf
@@ -178,6 +187,12 @@ JM_INLINE JM_V JM_NAME(jm_vpow2)(JM_V s) { return (JM_V)(((JM_NAME(jm_word))s + 
 #undef JM_ABS_BITS
 #undef JM_BITS
 #define JM_VABS(a) JM_NAME(jm_vabs)(a)
+#if defined(__x86_64__) && JM_VECTOR_BYTES == 64
+#define JM_RANGE_MAX_ABS 0x0B /* larger magnitude, sign cleared */
+#define JM_VMAX_ABS(a, b) JM_MM(range)((a), (b), JM_RANGE_MAX_ABS)
+#else
+#define JM_VMAX_ABS(a, b) JM_VMAX(JM_VABS(a), (b))
+#endif
 #define JM_VLESS(a, b, x, y) JM_NAME(jm_vless)((a), (b), (x), (y))
 #define JM_VPOW2(s) JM_NAME(jm_vpow2)(s)
 
@@ -193,6 +208,7 @@ JM_INLINE JM_V JM_NAME(jm_vpow2)(JM_V s) { return (JM_V)(((JM_NAME(jm_word))s + 
 #define JM_VMAX(a, b) ((a) > (b) ? (a) : (b))
 #define JM_VMIN(a, b) ((a) < (b) ? (a) : (b))
 #define JM_VABS(a) JM_ABS(a)
+#define JM_VMAX_ABS(a, b) (JM_ABS(a) > (b) ? JM_ABS(a) : (b))
 #define JM_VSQRT(a) JM_SQRT(a)
 #define JM_VLESS(a, b, x, y) ((a) < (b) ? (x) : (y))
 #define JM_VPOW2(s) JM_LDEXP((JM_T)1, (int)((s) - JM_ROUNDER))

@@ -1,11 +1,12 @@
-/* The kernels for x86-64 with avx512f,avx512dq,avx512vl,avx512bw,avx2,fma; an empty file elsewhere. */
+/* The kernels for x86-64 with AVX-512 F, DQ, VL, BW and FMA; an empty file elsewhere. */
 #if defined(__x86_64__) && defined(__GNUC__)
 #include <immintrin.h>
 #include <math.h>
 #include <string.h>
 
 #if defined(__clang__)
-#pragma clang attribute push(__attribute__((target("avx512f,avx512dq,avx512vl,avx512bw,avx2,fma"))), apply_to = function)
+#pragma clang attribute push(                                                                      \
+    __attribute__((target("avx512f,avx512dq,avx512vl,avx512bw,avx2,fma"))), apply_to = function)
 #else
 #pragma GCC target("avx512f,avx512dq,avx512vl,avx512bw,avx2,fma")
 #endif

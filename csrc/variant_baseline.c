@@ -1,6 +1,6 @@
 /*
- * The kernels for the least machine of this architecture: SSE2, NEON, or plain C.  JM_PLAIN_C asks for
- * the last everywhere, so that what MSVC gets can be tested.
+ * The kernels for the least machine of this architecture: SSE2, NEON, or plain C.  JM_PLAIN_C asks
+ * for the last everywhere, so that what MSVC gets can be tested.
  */
 #if defined(JM_PLAIN_C)
 /* no vector types */

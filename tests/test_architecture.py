@@ -76,6 +76,9 @@ def layer_of(module):
     return None
 
 
+FUNCTION = ast.FunctionDef | ast.AsyncFunctionDef
+
+
 def is_type_checking(node):
     return isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING")
 
@@ -110,7 +113,7 @@ def imports(module):
             for alias in node.names:
                 resolve(base, alias.name)
         was_inside = inside
-        inside = inside or isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+        inside = inside or isinstance(node, FUNCTION | ast.Lambda)
         for child in ast.iter_child_nodes(node):
             visit(child)
         inside = was_inside
@@ -223,3 +226,13 @@ def test_importing_the_package_imports_no_optional_dependency():
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120
     )
     assert found.stdout.strip() == "[]"
+
+
+def test_the_stub_declares_what_the_binding_defines():
+    stub = ast.parse((PACKAGE / "_kernels.pyi").read_text(encoding="utf-8"))
+    declared = {f.name: [a.arg for a in f.args.args] for f in stub.body if isinstance(f, FUNCTION)}
+    binding = (PACKAGE / "_kernels.pyx").read_text(encoding="utf-8")
+    defined = {}
+    for name, arguments in re.findall(r"^def (\w+)\(([^)]*)\)", binding, re.MULTILINE):
+        defined[name] = [a.split()[-1] for a in arguments.split(",") if a.strip()]
+    assert declared == defined

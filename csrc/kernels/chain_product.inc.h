@@ -1,12 +1,11 @@
 /* The product J = F_{L-1} ... F_0 of a chain, one sample at a time; see chain_step.inc.h. */
 
-
 /* What a product in progress keeps at the start of its workspace. */
 typedef struct {
     int64_t exponent;
-    ptrdiff_t rows;     /* of the block of columns in `current` */
+    ptrdiff_t rows;      /* of the block of columns in `current` */
     ptrdiff_t bad_layer; /* first layer with a non-finite entry, or -1 */
-    int current;        /* which of the two blocks */
+    int current;         /* which of the two blocks */
     int is_zero;
 } JM_NAME(chain_state);
 
@@ -62,18 +61,23 @@ static ptrdiff_t JM_NAME(chain_first_vector)(ptrdiff_t n_vectors, ptrdiff_t pane
     return panel * n_vectors / n_panels;
 }
 
+/* Bytes of the current block. */
+static size_t JM_NAME(chain_block_bytes)(const JM_NAME(chain_product_space) * space) {
+    return (size_t)(space->state->rows * space->n_vectors * JM_VW) * sizeof(JM_T);
+}
+
 /* out (rows of step) = step applied to every panel of in. */
 static JM_NAME(chain_range)
-    JM_NAME(chain_block)(const JM_NAME(chain_step) * step, const JM_NAME(chain_product_space) * space,
-                         const JM_T *in, JM_T *out) {
+    JM_NAME(chain_block)(const JM_NAME(chain_step) * step,
+                         const JM_NAME(chain_product_space) * space, const JM_T *in, JM_T *out) {
     JM_NAME(chain_range) range = JM_NAME(chain_no_range)();
     const ptrdiff_t n_panels = (space->n_vectors + JM_PANEL - 1) / JM_PANEL;
     for (ptrdiff_t p = 0; p < n_panels; p++) {
         const ptrdiff_t begin = JM_NAME(chain_first_vector)(space->n_vectors, p);
         const ptrdiff_t end = JM_NAME(chain_first_vector)(space->n_vectors, p + 1);
         JM_NAME(chain_panel)
-        (step, (int)(end - begin), in + begin * JM_VW * step->cols, out + begin * JM_VW * step->rows,
-         space->panel, &range);
+        (step, (int)(end - begin), in + begin * JM_VW * step->cols,
+         out + begin * JM_VW * step->rows, space->panel, &range);
     }
     return range;
 }
@@ -95,7 +99,15 @@ static void JM_NAME(chain_normalize)(const JM_NAME(chain_product_space) * space,
     state->exponent += e;
 }
 
-/* The current block through layer k.  `careful` takes the scaled step at once and sees every NaN. */
+/* The same, once its exponent has left +-JM_LAZY. */
+static void JM_NAME(chain_keep_in_window)(const JM_NAME(chain_product_space) * space,
+                                          JM_T largest) {
+    const int e = JM_NAME(exponent_of)(largest);
+    if (e > JM_LAZY || e < -JM_LAZY)
+        JM_NAME(chain_normalize)(space, largest);
+}
+
+/* The current block through layer k.  `careful` scales the step at once and sees every NaN. */
 static void JM_NAME(chain_product_layer)(const jm_chain *chain, ptrdiff_t k, ptrdiff_t sample,
                                          int careful, const JM_NAME(chain_product_space) * space) {
     JM_NAME(chain_state) *state = space->state;
@@ -115,9 +127,8 @@ static void JM_NAME(chain_product_layer)(const jm_chain *chain, ptrdiff_t k, ptr
                   (!has_between ||
                    JM_NAME(chain_is_safe)(JM_NAME(chain_largest)(range.between), step.cols)));
     }
-    /* A NaN that the maxima passed over is left for the careful pass, which meets it where it arose. */
-    const JM_T before =
-        stands ? 1 : JM_NAME(max_abs)(step.cols * space->n_vectors * JM_VW, in);
+    /* A NaN that the maxima passed over is left to the careful pass, which meets it on its way. */
+    const JM_T before = stands ? 1 : JM_NAME(max_abs)(step.cols * space->n_vectors * JM_VW, in);
     if (!stands && !isinf(before)) {
         JM_NAME(chain_step) scaled = step;
         int e = 0;
@@ -132,31 +143,110 @@ static void JM_NAME(chain_product_layer)(const jm_chain *chain, ptrdiff_t k, ptr
     state->current = 1 - state->current;
     state->rows = step.rows;
     state->is_zero = largest == 0;
-    if (largest > 0 && !isinf(largest)) {
-        const int e = JM_NAME(exponent_of)(largest);
-        if (e > JM_LAZY || e < -JM_LAZY)
-            JM_NAME(chain_normalize)(space, largest);
-    }
+    if (largest > 0 && !isinf(largest))
+        JM_NAME(chain_keep_in_window)(space, largest);
+}
+
+/* Bounds of the window in which a plain step stands, in every lane. */
+typedef struct {
+    JM_V low, high;  /* of the result */
+    JM_V tiny, huge; /* of what stands between the two operations */
+} JM_NAME(chain_window);
+
+JM_INLINE JM_NAME(chain_window) JM_NAME(chain_window_of)(ptrdiff_t n) {
+    const JM_NAME(chain_window)
+        window = {JM_SPLAT(JM_LDEXP((JM_T)1, -JM_LAZY)), JM_SPLAT(JM_LDEXP((JM_T)1, JM_LAZY)),
+                  JM_SPLAT((JM_T)n * JM_LDEXP((JM_T)1, JM_MIN_EXP + 2)),
+                  JM_SPLAT(JM_LDEXP((JM_T)1, JM_MAX_EXP - 1))};
+    return window;
+}
+
+/* Whether a plain step with these largest magnitudes leaves the window. */
+JM_INLINE int JM_NAME(chain_leaves)(const JM_NAME(chain_window) * window, JM_V result,
+                                    int has_between, JM_V between) {
+    return !JM_ANY_ABOVE(result, window->low) || JM_ANY_ABOVE(result, window->high) ||
+           (has_between &&
+            (!JM_ANY_ABOVE(between, window->tiny) || JM_ANY_ABOVE(between, window->huge)));
 }
 
 /*
- * Square layers [k, end) of a uniform chain, while all goes plainly.  n is a constant where it is worth
- * the code.  Returns the first layer whose result was out of the window, which does not stand, or end.
+ * chain_run where a row is one vector and all of them fit the registers, which saves the way
+ * through memory from each layer to the next.  Operations and their order are those of chain_tile.
+ */
+JM_INLINE ptrdiff_t JM_NAME(chain_run_resident)(const int n, const jm_chain *chain, ptrdiff_t k,
+                                                ptrdiff_t end, const JM_NAME(chain_step) * step,
+                                                const JM_NAME(chain_product_space) * space) {
+    const JM_NAME(chain_window) window = JM_NAME(chain_window_of)(n);
+    JM_T *block = space->block[space->state->current];
+    const JM_T *w = step->weights, *s = step->slopes;
+    JM_V c = JM_SPLAT(step->shortcut), row[JM_RESIDENT];
+    JM_UNROLL
+    for (int i = 0; i < n; i++)
+        row[i] = JM_LOAD(block + i * JM_VW);
+    for (; k < end; k++) {
+        JM_V next[JM_RESIDENT], between = JM_SPLAT(0), result = JM_SPLAT(0);
+        if (chain->shortcuts)
+            c = JM_SPLAT((JM_T)chain->shortcuts[k]);
+        JM_PREFETCH((const char *)w + JM_AHEAD);
+        JM_UNROLL
+        for (int i = 0; i < n; i++)
+            next[i] = JM_SPLAT(0);
+        JM_UNROLL
+        for (int j = 0; j < n; j++) {
+            JM_V x = row[j];
+            if (s && step->slopes_first) {
+                x *= JM_SPLAT(s[j]);
+                between = JM_VMAX_ABS(x, between);
+            }
+            JM_UNROLL
+            for (int i = 0; i < n; i++)
+                next[i] = JM_FMADD(JM_SPLAT(w[i * n + j]), x, next[i]);
+        }
+        JM_UNROLL
+        for (int i = 0; i < n; i++) {
+            if (s && !step->slopes_first) {
+                between = JM_VMAX_ABS(next[i], between);
+                next[i] *= JM_SPLAT(s[i]);
+            }
+            if (step->shortcut != 0 || chain->shortcuts)
+                next[i] = JM_FMADD(c, row[i], next[i]);
+            result = JM_VMAX_ABS(next[i], result);
+        }
+        if (JM_NAME(chain_leaves)(&window, result, s != NULL, between))
+            break;
+        JM_UNROLL
+        for (int i = 0; i < n; i++)
+            row[i] = next[i];
+        w += chain->weights_layer_stride;
+        if (s)
+            s += chain->slopes_layer_stride;
+    }
+    JM_UNROLL
+    for (int i = 0; i < n; i++)
+        JM_STORE(block + i * JM_VW, row[i]);
+    return k;
+}
+
+/*
+ * Square layers [k, end) of a uniform chain, while all goes plainly.  n is a constant where it is
+ * worth the code.  Returns the first layer whose result was out of the window, which does not
+ * stand, or end.
  */
 JM_INLINE ptrdiff_t JM_NAME(chain_run)(const ptrdiff_t n, const int is_constant,
                                        const jm_chain *chain, ptrdiff_t k, ptrdiff_t end,
-                                       ptrdiff_t sample, const JM_NAME(chain_product_space) * space) {
+                                       ptrdiff_t sample,
+                                       const JM_NAME(chain_product_space) * space) {
     const ptrdiff_t n_vectors = (n + JM_VW - 1) / JM_VW;
     const ptrdiff_t n_panels = (n_vectors + JM_PANEL - 1) / JM_PANEL;
-    const JM_V low = JM_SPLAT(JM_LDEXP((JM_T)1, -JM_LAZY)), high = 1 / low;
-    const JM_V tiny = JM_SPLAT((JM_T)n * JM_LDEXP((JM_T)1, JM_MIN_EXP + 2));
-    const JM_V huge = JM_SPLAT(JM_LDEXP((JM_T)1, JM_MAX_EXP - 1));
+    const JM_NAME(chain_window) window = JM_NAME(chain_window_of)(n);
     JM_NAME(chain_state) *state = space->state;
     JM_T *in = space->block[state->current], *out = space->block[1 - state->current];
     JM_NAME(chain_step) step = JM_NAME(chain_step_of)(chain, k, sample, 0);
     const int scales_input = step.slopes && step.slopes_first;
     const size_t bytes = (size_t)(n * n) * sizeof(JM_T);
 
+    if (is_constant && n <= JM_RESIDENT)
+        return JM_NAME(chain_run_resident)((int)n, chain, k, end, &step, space);
     for (; k < end; k++) {
         JM_NAME(chain_range) range = JM_NAME(chain_no_range)();
         if (chain->shortcuts)
@@ -189,9 +279,7 @@ JM_INLINE ptrdiff_t JM_NAME(chain_run)(const ptrdiff_t n, const int is_constant,
             result = JM_VMAX(range.result[v], result);
             between = JM_VMAX(range.between[v], between);
         }
-        if (!JM_ANY_ABOVE(result, low) || JM_ANY_ABOVE(result, high))
-            break;
-        if (step.slopes && (!JM_ANY_ABOVE(between, tiny) || JM_ANY_ABOVE(between, huge)))
+        if (JM_NAME(chain_leaves)(&window, result, step.slopes != NULL, between))
             break;
         JM_T *const previous = in;
         in = out;
@@ -206,7 +294,8 @@ JM_INLINE ptrdiff_t JM_NAME(chain_run)(const ptrdiff_t n, const int is_constant,
 
 /* Layers [begin, end) from the current block, plainly where that stands. */
 static void JM_NAME(chain_product_plain)(const jm_chain *chain, ptrdiff_t sample, ptrdiff_t begin,
-                                         ptrdiff_t end, const JM_NAME(chain_product_space) * space) {
+                                         ptrdiff_t end,
+                                         const JM_NAME(chain_product_space) * space) {
     const ptrdiff_t n = chain->first.rows;
     const int is_uniform = !chain->layers && chain->first.weights;
     for (ptrdiff_t k = begin; k < end; k++) {
@@ -253,13 +342,51 @@ static void JM_NAME(chain_identity)(ptrdiff_t n, const JM_NAME(chain_product_spa
     *space->state = start;
 }
 
-/* Writes the current block out row by row, as mantissa and exponent. */
-static void JM_NAME(chain_product_finish)(ptrdiff_t n_in, const JM_NAME(chain_product_space) * space,
+/*
+ * F_0 itself as the first block, which spares the product with the identity and has its bits.
+ * Returns whether it stands, as in chain_product_layer.
+ */
+static int JM_NAME(chain_first_factor)(const jm_chain *chain, ptrdiff_t sample, ptrdiff_t n_in,
+                                       const JM_NAME(chain_product_space) * space) {
+    const JM_NAME(chain_step) step = JM_NAME(chain_step_of)(chain, 0, sample, 0);
+    if (!step.weights)
+        return 0;
+    JM_T *block = space->block[0];
+    const ptrdiff_t n_panels = (space->n_vectors + JM_PANEL - 1) / JM_PANEL;
+    for (ptrdiff_t p = 0; p < n_panels; p++) {
+        const ptrdiff_t begin = JM_NAME(chain_first_vector)(space->n_vectors, p) * JM_VW;
+        const ptrdiff_t end = JM_NAME(chain_first_vector)(space->n_vectors, p + 1) * JM_VW;
+        const ptrdiff_t filled = (end < n_in ? end : n_in) - begin;
+        for (ptrdiff_t i = 0; i < step.rows; i++) {
+            JM_T *row = block + begin * step.rows + i * (end - begin);
+            memcpy(row, step.weights + i * n_in + begin, (size_t)filled * sizeof(JM_T));
+            for (ptrdiff_t j = filled; j < end - begin; j++)
+                row[j] = 0;
+            for (ptrdiff_t j = 0; step.slopes && j < filled; j++)
+                row[j] *= step.slopes[step.slopes_first ? begin + j : i];
+            if (step.shortcut != 0 && i >= begin && i < begin + filled)
+                row[i - begin] += step.shortcut;
+        }
+    }
+    const JM_NAME(chain_state) start = {.rows = step.rows, .bad_layer = -1};
+    *space->state = start;
+    const JM_T largest = JM_NAME(max_abs)(step.rows * space->n_vectors * JM_VW, block);
+    const JM_T between = !step.slopes        ? 1
+                         : step.slopes_first ? JM_NAME(max_abs)(step.cols, step.slopes)
+                                             : JM_NAME(max_abs)(step.rows * n_in, step.weights);
+    if (!JM_NAME(chain_is_safe)(largest, step.cols) || !JM_NAME(chain_is_safe)(between, step.cols))
+        return 0;
+    JM_NAME(chain_keep_in_window)(space, largest);
+    return 1;
+}
+
+/* Writes the current block, its largest magnitude given, row by row as mantissa and exponent. */
+static void JM_NAME(chain_product_finish)(ptrdiff_t n_in, JM_T largest,
+                                          const JM_NAME(chain_product_space) * space,
                                           JM_T *mantissa, int64_t *exponent) {
     JM_NAME(chain_state) *state = space->state;
     JM_T *block = space->block[state->current];
     const ptrdiff_t n_block = state->rows * space->n_vectors * JM_VW;
-    const JM_T largest = JM_NAME(max_abs)(n_block, block);
     if (isinf(largest)) { /* an item with NaN or infinity is written as it is, with exponent 0 */
         const int64_t limit = 4 * JM_MAX_EXP;
         const int64_t e = state->exponent;
@@ -277,8 +404,7 @@ static void JM_NAME(chain_product_finish)(ptrdiff_t n_in, const JM_NAME(chain_pr
         const ptrdiff_t end = JM_NAME(chain_first_vector)(space->n_vectors, p + 1) * JM_VW;
         const ptrdiff_t n_columns = (end < n_in ? end : n_in) - begin;
         for (ptrdiff_t i = 0; i < state->rows; i++)
-            memcpy(mantissa + i * n_in + begin,
-                   block + begin * state->rows + i * (end - begin),
+            memcpy(mantissa + i * n_in + begin, block + begin * state->rows + i * (end - begin),
                    (size_t)n_columns * sizeof(JM_T));
     }
     *exponent = state->exponent;
@@ -304,27 +430,36 @@ static int JM_NAME(chain_product)(const jm_chain *chain, ptrdiff_t sample, ptrdi
     const ptrdiff_t n_in = JM_NAME(chain_layer)(chain, 0).cols;
     JM_NAME(chain_product_space) space;
     JM_NAME(chain_product_layout)(max_width, n_in, work, &space);
-    if (begin == 0)
-        JM_NAME(chain_identity)(n_in, &space);
-
     JM_NAME(chain_state) *state = space.state;
     const JM_NAME(chain_state) start = *state;
-    const size_t start_bytes = (size_t)(state->rows * space.n_vectors * JM_VW) * sizeof(JM_T);
-    memcpy(space.checkpoint, space.block[state->current], start_bytes);
-    JM_NAME(chain_product_plain)(chain, sample, begin, end, &space);
+    ptrdiff_t done = begin;
+    if (begin > 0)
+        memcpy(space.checkpoint, space.block[state->current], JM_NAME(chain_block_bytes)(&space));
+    else if (JM_NAME(chain_first_factor)(chain, sample, n_in, &space))
+        done = 1;
+    else
+        JM_NAME(chain_identity)(n_in, &space);
+    JM_NAME(chain_product_plain)(chain, sample, done, end, &space);
 
     /* A NaN stays in its column to the end, so one look finds what the maxima passed over: an
      * infinity minus an infinity inside a sum, or a NaN in the input. */
     const ptrdiff_t n_block = state->rows * space.n_vectors * JM_VW;
-    if (state->bad_layer < 0 && isinf(JM_NAME(max_abs)(n_block, space.block[state->current]))) {
-        *state = start;
-        memcpy(space.block[state->current], space.checkpoint, start_bytes);
+    JM_T largest = JM_NAME(max_abs)(n_block, space.block[state->current]);
+    if (state->bad_layer < 0 && isinf(largest)) {
+        if (begin > 0) {
+            *state = start;
+            memcpy(space.block[state->current], space.checkpoint,
+                   JM_NAME(chain_block_bytes)(&space));
+        } else {
+            JM_NAME(chain_identity)(n_in, &space);
+        }
         for (ptrdiff_t k = begin; k < end; k++)
             JM_NAME(chain_product_layer)(chain, k, sample, 1, &space);
+        largest = JM_NAME(max_abs)(n_block, space.block[state->current]);
     }
     *bad_layer = state->bad_layer;
     const int status = state->bad_layer < 0 ? JM_OK : JM_NON_FINITE;
     if (end == chain->n_layers)
-        JM_NAME(chain_product_finish)(n_in, &space, mantissa, exponent);
+        JM_NAME(chain_product_finish)(n_in, largest, &space, mantissa, exponent);
     return status;
 }

@@ -1,21 +1,29 @@
 /*
- * Chains of layer Jacobians: J = F_{L-1} ... F_0, F_k = c_k I + diag(s_k) W_k or c_k I + W_k diag(s_k).
+ * Chains of layer Jacobians: J = F_{L-1} ... F_0, with F_k = c_k I + diag(s_k) W_k or
+ * c_k I + W_k diag(s_k).
  *
- * The state of a chain is a block of columns, cut into panels of up to JM_PANEL vectors.  A panel is
- * stored row after row (rows x panel width, padded with zero columns), so the output tile of one layer
- * is the input of the next and nothing is packed; entries of W are read once per panel and broadcast.
- * A column's arithmetic depends on that column alone: sums run k = 0, 1, ... with one rounding per
- * fused multiply-add where the instruction set fuses.
+ * The state of a chain is a block of columns, cut into panels of up to JM_PANEL vectors.  A panel
+ * is stored row after row (rows x panel width, padded with zero columns), so the output tile of one
+ * layer is the input of the next and nothing is packed; entries of W are read once per panel and
+ * broadcast.  A column's arithmetic depends on that column alone: sums run k = 0, 1, ... with one
+ * rounding per fused multiply-add where the instruction set fuses.
  *
  * Range: a step is taken plainly, and its largest intermediate and largest result are looked at.
  * When both lie where neither overflow nor gradual underflow can have touched the leading digits
- * (see chain_is_safe) the step stands; else it is taken again from copies of W and s scaled by exact
- * powers of two.  Both ways give the same bits where both are safe.
+ * (see chain_is_safe) the step stands; else it is taken again from copies of W and s scaled by
+ * exact powers of two.  Both ways give the same bits where both are safe.
  */
 
 #undef JM_PANEL
 #undef JM_TILE_ROWS
 #undef JM_LAZY
+#undef JM_RESIDENT
+/* Widest product that stays in registers through all layers: one vector a row. */
+#if defined(JM_VECTOR_BYTES) && JM_VECTOR_BYTES == 64
+#define JM_RESIDENT 8
+#else
+#define JM_RESIDENT (JM_VW < 4 ? JM_VW : 4)
+#endif
 /* A product is brought back to [0.5, 1) once its exponent leaves +-JM_LAZY. */
 #define JM_LAZY (JM_IS_F64 ? 100 : 20)
 #if defined(JM_VECTOR_BYTES) && JM_VECTOR_BYTES == 64
@@ -102,12 +110,12 @@ static JM_NAME(chain_step)
     return step;
 }
 
-/* ---- one tile, one panel ---------------------------------------------------------------------- */
+/* ---- one tile, one panel ---------------------------------------------------------------- */
 
 /*
- * Rows [i, i + n_rows) of a panel: out = s (W in) + c original.  n_rows and nv are constants where this
- * is inlined, which keeps the accumulators in registers.  Rows of `in` are in_stride elements apart,
- * those of out, original and the lanes' slopes out_stride.
+ * Rows [i, i + n_rows) of a panel: out = s (W in) + c original.  n_rows and nv are constants where
+ * this is inlined, which keeps the accumulators in registers.  Rows of `in` are in_stride elements
+ * apart, those of out, original and the lanes' slopes out_stride.
  */
 JM_INLINE void JM_NAME(chain_tile)(const int n_rows, const int nv, const JM_NAME(chain_step) * step,
                                    ptrdiff_t depth, ptrdiff_t row_stride, ptrdiff_t col_stride,
@@ -138,7 +146,7 @@ JM_INLINE void JM_NAME(chain_tile)(const int n_rows, const int nv, const JM_NAME
                 const JM_V s = step->slopes
                                    ? JM_SPLAT(step->slopes[i + r])
                                    : JM_LOAD(step->lane_slopes + (i + r) * out_stride + v * JM_VW);
-                range->between[v] = JM_VMAX(JM_VABS(sum[r][v]), range->between[v]);
+                range->between[v] = JM_VMAX_ABS(sum[r][v], range->between[v]);
                 sum[r][v] *= s;
             }
     }
@@ -153,7 +161,7 @@ JM_INLINE void JM_NAME(chain_tile)(const int n_rows, const int nv, const JM_NAME
     JM_UNROLL
     for (int r = 0; r < n_rows; r++)
         for (int v = 0; v < nv; v++) {
-            range->result[v] = JM_VMAX(JM_VABS(sum[r][v]), range->result[v]);
+            range->result[v] = JM_VMAX_ABS(sum[r][v], range->result[v]);
             JM_STORE(out + (i + r) * out_stride + v * JM_VW, sum[r][v]);
         }
 }
@@ -171,8 +179,8 @@ JM_INLINE void JM_NAME(chain_rows)(const int nv, const JM_NAME(chain_step) * ste
     case n:                                                                                        \
         if (n <= JM_TILE_ROWS(nv))                                                                 \
             JM_NAME(chain_tile)                                                                    \
-            (n, nv, step, depth, row_stride, col_stride, i, in, in_stride, original, out,          \
-             out_stride, range);                                                                   \
+        (n, nv, step, depth, row_stride, col_stride, i, in, in_stride, original, out, out_stride,  \
+         range);                                                                                   \
         break;
             JM_HEIGHT(1)
             JM_HEIGHT(2)
@@ -207,7 +215,7 @@ static void JM_NAME(chain_diagonal)(const JM_NAME(chain_step) * step, int nv, co
                 y *= JM_LOAD(step->lane_slopes + at);
             if (step->shortcut != 0)
                 y = JM_FMADD(JM_SPLAT(step->shortcut), x, y);
-            range->result[v] = JM_VMAX(JM_VABS(y), range->result[v]);
+            range->result[v] = JM_VMAX_ABS(y, range->result[v]);
             JM_STORE(out + at, y);
         }
 }
@@ -220,8 +228,8 @@ static void JM_NAME(chain_diagonal)(const JM_NAME(chain_step) * step, int nv, co
  *
  * range takes the lane-wise maxima in; NaN is passed over there but stays in out.
  */
-static void JM_NAME(chain_panel)(const JM_NAME(chain_step) * step, int nv, const JM_T *in, JM_T *out,
-                                 JM_T *work, JM_NAME(chain_range) * range) {
+static void JM_NAME(chain_panel)(const JM_NAME(chain_step) * step, int nv, const JM_T *in,
+                                 JM_T *out, JM_T *work, JM_NAME(chain_range) * range) {
     if (!step->weights) {
         JM_NAME(chain_diagonal)(step, nv, in, out, range);
         return;
@@ -235,7 +243,7 @@ static void JM_NAME(chain_panel)(const JM_NAME(chain_step) * step, int nv, const
                 const JM_V s =
                     step->slopes ? JM_SPLAT(step->slopes[k]) : JM_LOAD(step->lane_slopes + at);
                 const JM_V x = JM_LOAD(in + at) * s;
-                range->between[v] = JM_VMAX(JM_VABS(x), range->between[v]);
+                range->between[v] = JM_VMAX_ABS(x, range->between[v]);
                 JM_STORE(work + at, x);
             }
         source = work;
@@ -245,8 +253,8 @@ static void JM_NAME(chain_panel)(const JM_NAME(chain_step) * step, int nv, const
     case n:                                                                                        \
         if (n <= JM_PANEL)                                                                         \
             JM_NAME(chain_rows)                                                                    \
-            (n <= JM_PANEL ? n : 1, step, step->rows, step->cols, step->row_stride,                \
-             step->col_stride, source, n * JM_VW, in, out, n * JM_VW, range);                      \
+        (n <= JM_PANEL ? n : 1, step, step->rows, step->cols, step->row_stride, step->col_stride,  \
+         source, n * JM_VW, in, out, n * JM_VW, range);                                            \
         break;
         JM_WIDTH(1)
         JM_WIDTH(2)
@@ -256,20 +264,20 @@ static void JM_NAME(chain_panel)(const JM_NAME(chain_step) * step, int nv, const
     }
 }
 
-/* ---- range ------------------------------------------------------------------------------------ */
+/* ---- range ------------------------------------------------------------------------------ */
 
 /*
  * Whether a step of `depth` terms whose largest magnitude is `largest` has lost nothing.  A product
- * that underflows errs by at most 2^(JM_MIN_EXP - 1) u; depth of them stay below u / 8 of the largest
- * result if that is at least depth * 2^(JM_MIN_EXP + 2).
+ * that underflows errs by at most 2^(JM_MIN_EXP - 1) u; depth of them stay below u / 8 of the
+ * largest result if that is at least depth * 2^(JM_MIN_EXP + 2).
  */
 static int JM_NAME(chain_is_safe)(JM_T largest, ptrdiff_t depth) {
     return largest >= (JM_T)depth * JM_LDEXP((JM_T)1, JM_MIN_EXP + 2) && !isinf(largest);
 }
 
 /*
- * Replaces W, s and c of a step by copies scaled so that no entry exceeds 1, and gives the exponent e
- * with step = 2^e * scaled step.  Returns JM_NON_FINITE if W, s or c is not finite.
+ * Replaces W, s and c of a step by copies scaled so that no entry exceeds 1, and gives the exponent
+ * e with step = 2^e * scaled step.  Returns JM_NON_FINITE if W, s or c is not finite.
  *
  * weights  (rows, cols)     slopes  (max(rows, cols))     scratch for the copies
  */
@@ -293,7 +301,8 @@ static int JM_NAME(chain_scaled_step)(JM_NAME(chain_step) * step, JM_T *weights,
     /* By how much the shortcut's exponent exceeds that of s W goes to the slopes, else to W. */
     const int excess = e - (e_weights + e_slopes);
     if (n_weights) {
-        JM_NAME(copy_scaled)(n_weights, step->weights, -e_weights - (n_slopes ? 0 : excess), weights);
+        JM_NAME(copy_scaled)(n_weights, step->weights, -e_weights - (n_slopes ? 0 : excess),
+                             weights);
         step->weights = weights;
     }
     if (n_slopes) {

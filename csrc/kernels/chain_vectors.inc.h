@@ -1,10 +1,11 @@
 /*
  * Vectors pushed through a chain, forwards (jvp) or backwards (vjp); see chain_step.inc.h.
  *
- * A group of vectors goes through all layers together.  Where the weights are shared and wide enough,
- * the vectors are rows and the lanes run along the width: W is the panel, read as it lies for a vjp
- * and transposed for a jvp.  Elsewhere the vectors are the columns of one panel, a lane each.  Which
- * way is taken depends on the chain alone, and a vector's arithmetic on that vector alone.
+ * A group of vectors goes through all layers together.  Where the weights are shared and wide
+ * enough, the vectors are rows and the lanes run along the width: W is the panel, read as it lies
+ * for a vjp and transposed for a jvp.  Elsewhere the vectors are the columns of one panel, a lane
+ * each.  Which way is taken depends on the chain alone, and a vector's arithmetic on that vector
+ * alone.
  */
 
 #undef JM_GROUP_COLUMNS
@@ -47,12 +48,18 @@ static size_t JM_NAME(chain_vectors_layout)(ptrdiff_t max_width, void *work,
     const ptrdiff_t group = JM_GROUP_ROWS > JM_GROUP_COLUMNS ? JM_GROUP_ROWS : JM_GROUP_COLUMNS;
     const size_t state = JM_GROUP_MAX * sizeof(int64_t), block = JM_LINE(group * padded);
     const size_t alone = JM_LINE(max_width * JM_VW);
-    const size_t sizes[] = {state, state,
-                            state, block,
-                            block, block,
-                            block, JM_LINE(max_width * padded),
-                            alone, alone,
-                            JM_LINE(max_width * max_width), JM_LINE(max_width)};
+    const size_t sizes[] = {state,
+                            state,
+                            state,
+                            block,
+                            block,
+                            block,
+                            block,
+                            JM_LINE(max_width * padded),
+                            alone,
+                            alone,
+                            JM_LINE(max_width * max_width),
+                            JM_LINE(max_width)};
     enum { N_PARTS = sizeof sizes / sizeof *sizes };
     size_t offset[N_PARTS], end = 0;
     for (int i = 0; i < N_PARTS; i++) {
@@ -82,13 +89,13 @@ static size_t JM_NAME(chain_vectors_work)(ptrdiff_t max_width) {
     return JM_NAME(chain_vectors_layout)(max_width, NULL, NULL);
 }
 
-/* ---- what both ways share --------------------------------------------------------------------- */
+/* ---- what both ways share --------------------------------------------------------------- */
 
 /*
  * out[j * stride] = log of sqrt(square_j) 2^exponent_j, with an error of about one rounding.
  *
- * log m = 2 atanh((m - 1) / (m + 1)) for m in [1/sqrt 2, sqrt 2), whose series is cut where its next
- * term is below 2^-60.  The loop has no branch, so that the compiler takes it in lanes.
+ * log m = 2 atanh((m - 1) / (m + 1)) for m in [1/sqrt 2, sqrt 2), whose series is cut where its
+ * next term is below 2^-60.  The loop has no branch, so that the compiler takes it in lanes.
  */
 static void JM_NAME(chain_log_norms)(ptrdiff_t count, const double *square, const int64_t *exponent,
                                      double *out, ptrdiff_t stride) {
@@ -110,13 +117,12 @@ static void JM_NAME(chain_log_norms)(ptrdiff_t count, const double *square, cons
         log_norm[j] = JM_LOG_2_HIGH * twos + (JM_LOG_2_LOW * twos + (r + r * (r2 * series)));
     }
     for (ptrdiff_t j = 0; j < count; j++)
-        out[j * stride] =
-            square[j] > 0 && isfinite(square[j]) ? log_norm[j] : 0.5 * log(square[j]);
+        out[j * stride] = square[j] > 0 && isfinite(square[j]) ? log_norm[j] : 0.5 * log(square[j]);
 }
 
 /* Vector j of a group, with elements `stride` apart, written where the caller keeps interface k. */
-static void JM_NAME(chain_keep)(const jm_vectors *vectors, ptrdiff_t k, ptrdiff_t vector, ptrdiff_t n,
-                                const JM_T *x, ptrdiff_t stride, int64_t exponent) {
+static void JM_NAME(chain_keep)(const jm_vectors *vectors, ptrdiff_t k, ptrdiff_t vector,
+                                ptrdiff_t n, const JM_T *x, ptrdiff_t stride, int64_t exponent) {
     JM_T *out = (JM_T *)vectors->kept[k] + vector * n;
     for (ptrdiff_t i = 0; i < n; i++)
         out[i] = x[i * stride];
@@ -170,15 +176,15 @@ static const JM_T *JM_NAME(chain_slopes_of)(const jm_layer *layer, const jm_vect
     return (const JM_T *)layer->slopes + vector / vectors->per_sample * layer->slopes_stride;
 }
 
-/* ---- vectors as columns ----------------------------------------------------------------------- */
+/* ---- vectors as columns ----------------------------------------------------------------- */
 
 /*
- * The columns arrive at interface k: they are brought to [0.5, 1), their log-norms written, and they
- * are kept if asked for.  A zero or non-finite column keeps its digits.
+ * The columns arrive at interface k: they are brought to [0.5, 1), their log-norms written, and
+ * they are kept if asked for.  A zero or non-finite column keeps its digits.
  */
-static void JM_NAME(chain_columns_arrive)(const jm_vectors *vectors, ptrdiff_t n_layers, ptrdiff_t k,
-                                          ptrdiff_t rows, int nv, ptrdiff_t first, ptrdiff_t count,
-                                          JM_T *panel, const JM_T *largest,
+static void JM_NAME(chain_columns_arrive)(const jm_vectors *vectors, ptrdiff_t n_layers,
+                                          ptrdiff_t k, ptrdiff_t rows, int nv, ptrdiff_t first,
+                                          ptrdiff_t count, JM_T *panel, const JM_T *largest,
                                           const JM_NAME(chain_vectors_space) * space) {
     const ptrdiff_t width = nv * JM_VW;
     JM_T half[JM_GROUP_COLUMNS], rest[JM_GROUP_COLUMNS], lanes[JM_GROUP_COLUMNS];
@@ -187,8 +193,8 @@ static void JM_NAME(chain_columns_arrive)(const jm_vectors *vectors, ptrdiff_t n
         int e = 0;
         if (j < count && largest[j] > 0 && isfinite(largest[j]))
             e = JM_NAME(exponent_of)(largest[j]);
-        half[j] = JM_LDEXP((JM_T)1, -e / 2);
-        rest[j] = JM_LDEXP((JM_T)1, -e - -e / 2);
+        half[j] = JM_NAME(power_of_two)(-e / 2);
+        rest[j] = JM_NAME(power_of_two)(-e - -e / 2);
         if (j < count)
             space->exponent[j] += e;
     }
@@ -239,8 +245,8 @@ static void JM_NAME(chain_gather_slopes)(const jm_layer *layer, const jm_vectors
 }
 
 /*
- * The columns of `out` that plain arithmetic may have spoilt, taken again with care.  `result` gets the
- * largest magnitude of each column as it stands.
+ * The columns of `out` that plain arithmetic may have spoilt, taken again with care.  `result` gets
+ * the largest magnitude of each column as it stands.
  */
 static void JM_NAME(chain_columns_repair)(const jm_chain *chain, const jm_vectors *vectors,
                                           ptrdiff_t k, int transposed, ptrdiff_t first,
@@ -282,9 +288,9 @@ static void JM_NAME(chain_columns_repair)(const jm_chain *chain, const jm_vector
     }
 }
 
-static void JM_NAME(chain_columns)(const jm_chain *chain, const jm_vectors *vectors, ptrdiff_t first,
-                                   ptrdiff_t count, ptrdiff_t begin, ptrdiff_t end, int transposed,
-                                   const JM_NAME(chain_vectors_space) * space) {
+static void JM_NAME(chain_columns)(const jm_chain *chain, const jm_vectors *vectors,
+                                   ptrdiff_t first, ptrdiff_t count, ptrdiff_t begin, ptrdiff_t end,
+                                   int transposed, const JM_NAME(chain_vectors_space) * space) {
     const ptrdiff_t n_layers = chain->n_layers;
     const ptrdiff_t sample = first / vectors->per_sample;
     const int spans_samples = (first + count - 1) / vectors->per_sample != sample;
@@ -316,18 +322,19 @@ static void JM_NAME(chain_columns)(const jm_chain *chain, const jm_vectors *vect
         JM_NAME(chain_columns_repair)
         (chain, vectors, k, transposed, first, count, nv, &step, in, out, &range, largest, space);
         JM_NAME(chain_columns_arrive)
-        (vectors, n_layers, transposed ? k : k + 1, step.rows, nv, first, count, out, largest, space);
+        (vectors, n_layers, transposed ? k : k + 1, step.rows, nv, first, count, out, largest,
+         space);
         JM_T *const previous = in;
         in = out;
         out = previous;
     }
 }
 
-/* ---- vectors as rows -------------------------------------------------------------------------- */
+/* ---- vectors as rows -------------------------------------------------------------------- */
 
 /*
- * W as a panel whose row k multiplies element k of a vector: (cols, padded rows) of the step.  Read in
- * place where it lies so and needs no padding; *stride is then its own.
+ * W as a panel whose row k multiplies element k of a vector: (cols, padded rows) of the step.  Read
+ * in place where it lies so and needs no padding; *stride is then its own.
  */
 static const JM_T *JM_NAME(chain_pack)(const JM_NAME(chain_step) * step, JM_T *packed,
                                        ptrdiff_t *stride) {
@@ -375,7 +382,7 @@ static void JM_NAME(chain_sum_lanes)(ptrdiff_t count, const JM_T *lanes, double 
     }
 }
 
-/* out = in W for rows, neither slopes nor shortcut: rows of in and out are padded to whole vectors. */
+/* out = in W for rows, without slopes or shortcut; rows of both are padded to whole vectors. */
 static void JM_NAME(chain_rows_times)(const JM_NAME(chain_step) * step, const JM_T *in,
                                       ptrdiff_t count, JM_T *out, JM_T *packed) {
     const ptrdiff_t in_pad = JM_PADDED(step->cols), out_pad = JM_PADDED(step->rows);
@@ -394,8 +401,8 @@ static void JM_NAME(chain_rows_times)(const JM_NAME(chain_step) * step, const JM
     case n:                                                                                        \
         if (n <= JM_PANEL)                                                                         \
             JM_NAME(chain_rows)                                                                    \
-            (n <= JM_PANEL ? n : 1, &plain, count, step->cols, in_pad, 1, panel + at, stride,      \
-             NULL, out + at, out_pad, &ignored);                                                   \
+        (n <= JM_PANEL ? n : 1, &plain, count, step->cols, in_pad, 1, panel + at, stride, NULL,    \
+         out + at, out_pad, &ignored);                                                             \
         break;
             JM_WIDTH(1)
             JM_WIDTH(2)
@@ -484,15 +491,15 @@ static double JM_NAME(chain_row_square)(ptrdiff_t n, const JM_T *row) {
 }
 
 /*
- * Rows of `out` brought back into the window, or, where plain arithmetic may have spoilt them, taken
- * again with care.  A sum of squares is trusted between 2^(JM_MIN_EXP + 64) and 2^(JM_MAX_EXP - 8):
- * the largest magnitude is then far from where chain_is_safe would object.
+ * Rows of `out` brought back into the window, or, where plain arithmetic may have spoilt them,
+ * taken again with care.  A sum of squares is trusted between 2^(JM_MIN_EXP + 64) and 2^(JM_MAX_EXP
+ * - 8): the largest magnitude is then far from where chain_is_safe would object.
  */
-static void JM_NAME(chain_rows_repair)(const jm_chain *chain, const jm_vectors *vectors, ptrdiff_t k,
-                                       int transposed, ptrdiff_t first, ptrdiff_t count,
-                                       const JM_NAME(chain_step) * step, const JM_T *in, JM_T *out,
-                                       const double *between, double *result,
-                                       const JM_NAME(chain_vectors_space) * space) {
+static void JM_NAME(chain_rows_repair)(const jm_chain *chain, const jm_vectors *vectors,
+                                       ptrdiff_t k, int transposed, ptrdiff_t first,
+                                       ptrdiff_t count, const JM_NAME(chain_step) * step,
+                                       const JM_T *in, JM_T *out, const double *between,
+                                       double *result, const JM_NAME(chain_vectors_space) * space) {
     const double low = ldexp(1, -2 * JM_LAZY), high = ldexp(1, 2 * JM_LAZY);
     const double least = ldexp(1, JM_MIN_EXP + 64), most = ldexp(1, JM_MAX_EXP - 8);
     const ptrdiff_t in_pad = JM_PADDED(step->cols), out_pad = JM_PADDED(step->rows);
@@ -521,9 +528,9 @@ static void JM_NAME(chain_rows_repair)(const jm_chain *chain, const jm_vectors *
     }
 }
 
-static void JM_NAME(chain_by_rows)(const jm_chain *chain, const jm_vectors *vectors, ptrdiff_t first,
-                                   ptrdiff_t count, ptrdiff_t begin, ptrdiff_t end, int transposed,
-                                   const JM_NAME(chain_vectors_space) * space) {
+static void JM_NAME(chain_by_rows)(const jm_chain *chain, const jm_vectors *vectors,
+                                   ptrdiff_t first, ptrdiff_t count, ptrdiff_t begin, ptrdiff_t end,
+                                   int transposed, const JM_NAME(chain_vectors_space) * space) {
     const ptrdiff_t n_layers = chain->n_layers;
     JM_T *in = space->block[begin % 2], *out = space->block[1 - begin % 2];
     double *log_norms = vectors->log_norms + first * (n_layers + 1);
@@ -540,7 +547,8 @@ static void JM_NAME(chain_by_rows)(const jm_chain *chain, const jm_vectors *vect
             for (ptrdiff_t j = 0; j < count; j++) {
                 JM_T *row = in + j * padded;
                 memset(row, 0, (size_t)padded * sizeof(JM_T));
-                memcpy(row, (const JM_T *)vectors->start + (first + j) * n, (size_t)n * sizeof(JM_T));
+                memcpy(row, (const JM_T *)vectors->start + (first + j) * n,
+                       (size_t)n * sizeof(JM_T));
                 const JM_T largest = JM_NAME(max_abs)(n, row);
                 if (largest > 0 && !isinf(largest)) {
                     const int e = JM_NAME(exponent_of)(largest);
@@ -571,7 +579,7 @@ static void JM_NAME(chain_by_rows)(const jm_chain *chain, const jm_vectors *vect
     }
 }
 
-/* ---- the kernels ------------------------------------------------------------------------------ */
+/* ---- the kernels ------------------------------------------------------------------------ */
 
 /* Vectors [first, first + count) of one group through layers [begin, end), in either direction. */
 static int JM_NAME(chain_vectors)(const jm_chain *chain, const jm_vectors *vectors,
@@ -605,9 +613,9 @@ static int JM_NAME(chain_vectors)(const jm_chain *chain, const jm_vectors *vecto
  * work       chain_vectors_work(largest width) bytes; begin == 0 starts it anew, a later range of
  *            layers passed goes on from where the last one ended
  *
- * Requires 0 <= begin < end <= n_layers, every width >= 1, and finite start vectors.  Never allocates.
- * Cost 2 n_{k+1} n_k flops a layer and vector, and one logarithm.  A vector's result does not depend on
- * the rest of its group.  Returns JM_OK, or JM_NON_FINITE if a bad_layer is not -1.
+ * Requires 0 <= begin < end <= n_layers, every width >= 1, and finite start vectors.  Never
+ * allocates.  Cost 2 n_{k+1} n_k flops a layer and vector, and one logarithm.  A vector's result
+ * does not depend on the rest of its group.  Returns JM_OK, or JM_NON_FINITE if a bad_layer is set.
  */
 static int JM_NAME(chain_jvp)(const jm_chain *chain, const jm_vectors *vectors, ptrdiff_t max_width,
                               ptrdiff_t first, ptrdiff_t count, ptrdiff_t begin, ptrdiff_t end,

@@ -1,14 +1,38 @@
 /*
- * Exact scaling: a quantity is held as mantissa * 2^exponent and only ever rescaled by powers of two.
+ * Exact scaling: a quantity is held as mantissa * 2^exponent and rescaled by powers of two only.
  *
- * Multiplying by 2^k is exact unless it under- or overflows, so the digits of a scaled product are the
- * digits of the plain one.  In every function e is such that 2^(e-1) <= |x| < 2^e, as in frexp.
+ * Multiplying by 2^k is exact unless it under- or overflows, so the digits of a scaled product are
+ * the digits of the plain one.  In every function e is such that 2^(e-1) <= |x| < 2^e, as in frexp.
  */
+
+/* 2^k; by its bits where it is a normal number. */
+static JM_MAYBE_UNUSED JM_T JM_NAME(power_of_two)(int k) {
+    if (k < JM_MIN_EXP - 1 || k >= JM_MAX_EXP)
+        return JM_LDEXP((JM_T)1, k);
+    union {
+        JM_INT bits;
+        JM_T value;
+    } power = {(JM_INT)(k + JM_MAX_EXP - 1) << JM_FRACTION_BITS};
+    return power.value;
+}
+
+/* The exponent e of x > 0, finite; from its bits where it is a normal number. */
+static JM_MAYBE_UNUSED int JM_NAME(exponent_of)(JM_T x) {
+    union {
+        JM_T value;
+        JM_INT bits;
+    } number = {x};
+    int e = (int)(number.bits >> JM_FRACTION_BITS);
+    if (e > 0)
+        return e - JM_MAX_EXP + 2;
+    (void)JM_FREXP(x, &e);
+    return e;
+}
 
 /* x[0..n) *= 2^k, in two factors because 2^k itself may not be representable. */
 static JM_MAYBE_UNUSED void JM_NAME(scale_by_power)(ptrdiff_t n, JM_T *x, int k) {
-    const JM_T half = JM_LDEXP((JM_T)1, k / 2);
-    const JM_T rest = JM_LDEXP((JM_T)1, k - k / 2);
+    const JM_T half = JM_NAME(power_of_two)(k / 2);
+    const JM_T rest = JM_NAME(power_of_two)(k - k / 2);
     for (ptrdiff_t i = 0; i < n; i++)
         x[i] = x[i] * half * rest;
 }
@@ -21,26 +45,6 @@ static JM_MAYBE_UNUSED void JM_NAME(copy_scaled)(ptrdiff_t n, const JM_T *x, int
         out[i] = JM_LDEXP(x[i], k);
 }
 
-/* Largest |x[i]|; infinity if an entry is not finite. */
-static JM_MAYBE_UNUSED JM_T JM_NAME(max_abs)(ptrdiff_t n, const JM_T *x) {
-    JM_T largest = 0;
-    for (ptrdiff_t i = 0; i < n; i++) {
-        const JM_T magnitude = JM_ABS(x[i]);
-        if (!(magnitude <= largest)) /* also true of a NaN */
-            largest = isfinite(magnitude) ? magnitude : (JM_T)INFINITY;
-        if (isinf(largest))
-            break;
-    }
-    return largest;
-}
-
-/* The exponent e of x > 0. */
-static JM_MAYBE_UNUSED int JM_NAME(exponent_of)(JM_T x) {
-    int e;
-    (void)JM_FREXP(x, &e);
-    return e;
-}
-
 /* Largest lane of a vector without NaN. */
 static JM_MAYBE_UNUSED JM_T JM_NAME(largest_lane)(JM_V v) {
     JM_T lanes[JM_VW];
@@ -49,4 +53,24 @@ static JM_MAYBE_UNUSED JM_T JM_NAME(largest_lane)(JM_V v) {
     for (int j = 1; j < JM_VW; j++)
         largest = lanes[j] > largest ? lanes[j] : largest;
     return largest;
+}
+
+/* Largest |x[i]|; infinity if an entry is not finite. */
+static JM_MAYBE_UNUSED JM_T JM_NAME(max_abs)(ptrdiff_t n, const JM_T *x) {
+    JM_V largest = JM_SPLAT(0), poison = JM_SPLAT(0); /* poison: NaN once an entry is not finite */
+    ptrdiff_t i = 0;
+    for (; i + JM_VW <= n; i += JM_VW) {
+        const JM_V v = JM_LOAD(x + i);
+        largest = JM_VMAX_ABS(v, largest);
+        poison = JM_FMADD(v, JM_SPLAT(0), poison);
+    }
+    JM_T top = JM_NAME(largest_lane)(largest), bad = 0, lanes[JM_VW];
+    JM_STORE(lanes, poison);
+    for (int j = 0; j < JM_VW; j++)
+        bad += lanes[j];
+    for (; i < n; i++) {
+        top = JM_ABS(x[i]) > top ? JM_ABS(x[i]) : top;
+        bad += x[i] * 0;
+    }
+    return isnan(bad) ? (JM_T)INFINITY : top;
 }

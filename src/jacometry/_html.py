@@ -67,7 +67,7 @@ white-space:nowrap}
 .jm td.wrap{white-space:normal;min-width:14rem;text-align:left}
 .jm figure{margin:1rem 0;background:var(--card);border:1px solid var(--line);border-radius:.6rem;
 padding:.8rem}
-.jm figure svg{display:block;width:100%;height:auto;min-width:23rem;max-width:46rem;margin:0 auto}
+.jm figure svg{display:block;width:100%;height:auto;min-width:20rem;max-width:46rem;margin:0 auto}
 .jm figure text{font-family:system-ui,-apple-system,"Segoe UI",Roboto,Arial,sans-serif!important}
 .jm figcaption{margin-top:.4rem}
 .jm figcaption b{color:var(--ink)}
@@ -101,36 +101,30 @@ _COLUMNS = (
     ("layer", "layer", "Its number, the input's side first, and its name.", None),
     ("gradient", "gradient_log_norm",
      "Length of the gradient with respect to the layer's pre-activations, dLoss/dz; geometric mean "
-     "over "
-     "the samples.", "log"),
+     "over the samples.", "log"),
     ("theory", "theory_log_gradient",
      "The same as mean-field theory predicts it from the last layer backwards.", "log"),
     ("z", "z",
      "Distance of measurement from theory in standard deviations of networks of this width; beyond "
-     "4 is "
-     "more than chance.", ".1f"),
+     "4 is more than chance.", ".1f"),
     ("norm", "norm_upper",
      "Spectral norm of the layer's Jacobian, largest over the samples (upper bound): the most it "
-     "can "
-     "stretch any vector.", ".3g"),
+     "can stretch any vector.", ".3g"),
     ("norm to output", "cumulative_log_norm",
      "Spectral norm of all layers from here to the output together.", "log"),
     ("condition", "condition",
      "Largest over smallest singular value of the Jacobian, median over the samples; infinite "
-     "where a "
-     "direction is lost altogether, as inactive ReLU units do.", ".3g"),
+     "where a direction is lost altogether, as inactive ReLU units do.", ".3g"),
     ("signal", "forward_variance",
      "Mean square of the pre-activations z.", ".3g"),
     ("varies", "spread",
      "Part of the signal that differs from input to input, relative to its length; 0 means that "
-     "all inputs "
-     "look the same from here on.", ".2g"),
+     "all inputs look the same from here on.", ".2g"),
     ("rank", "effective_rank",
      "Effective number of directions that the samples' activations point in.", ".1f"),
     ("saturated", "saturation",
      "Slopes below 5 % of the activation's steepest; a dash where the activation does not level "
-     "off on "
-     "both sides.", "%"),
+     "off on both sides.", "%"),
     ("dead", "dead", "Units whose slope is zero on every sample given.", "%"),
 )  # fmt: skip
 
@@ -347,9 +341,8 @@ def _figures(report: GradientFlowReport) -> str:
 
 _NO_FIGURES = (
     '<p class="box"><b>Figures are missing</b> because matplotlib is not installed. Install the '
-    "extra, "
-    "<code>pip install 'jacometry[plot]'</code>, and write the report again; the tables below are "
-    "complete.</p>"
+    "extra, <code>pip install 'jacometry[plot]'</code>, and write the report again; the tables "
+    "below are complete.</p>"
 )
 
 

@@ -112,7 +112,7 @@ cdef const jm_table *active = jm_tables[jm_n_tables() - 1]
 # below which starting a team of threads costs more than it saves.
 cdef double ROUND = 2.5e8
 cdef double GRAIN = 2.5e5
-cdef double SERIAL = 1e5
+cdef double SERIAL = 1e6
 # Items in flight while single items are worked on in layer ranges.
 cdef Py_ssize_t IN_FLIGHT = 8
 

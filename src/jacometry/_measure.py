@@ -48,6 +48,9 @@ _MATRIX_WORK = 2e10
 # A singular value decomposition with more multiplications than this is left out: condition is NaN.
 _SVD_WORK = 4e9
 
+# Products of fewer multiplications than this stay on one thread.
+_THREADED_WORK = 1e7
+
 # The variance of networks is known to leading order only: at least this part of it is kept in z.
 _SURE_PART = 0.2
 
@@ -376,7 +379,7 @@ def _compare_with_theory(
         [layer.activation for layer in network.layers[:-1]],
         sigma_w=sigma_w,
         sigma_b=sigma_b,
-        q0=min(float(np.mean(_rms(x) ** 2)), 1e300),
+        q0=float(np.mean(np.minimum(_rms(x), 1e150) ** 2)),
     )
     relative = prediction.log_gradient[1:]
     measured = layers["gradient_log_norm"]
@@ -476,8 +479,13 @@ def _suffix_products(
     for k in reversed(range(n_layers)):
         if k < n_layers - 1:
             factor = network.layers[k + 1].weights.astype(np.float64)
+            # A step this small is done before a second thread has woken up.
+            n_threads = 1 if n_samples * n_out * factor.size < _THREADED_WORK else None
             step = chain_product(
-                [factor, product], slopes=[slopes[k + 1], None], slope_side="input"
+                [factor, product],
+                slopes=[slopes[k + 1], None],
+                slope_side="input",
+                n_threads=n_threads,
             )
             product, exponent = step.mantissa, exponent + step.exponent
         exponents[k] = exponent

@@ -217,8 +217,7 @@ def judge(measured: Measurement, threshold_decades: float) -> tuple[str, list[Fi
                     -threshold_decades,
                     f"From layer {fall_from} back to layer {fall_to} the gradient's norm shrinks "
                     f"{_power(fall)}-fold: each layer keeps {_figure(factor)} of it on average. "
-                    "The "
-                    "layers near the input get almost no signal to learn from.", "problem",
+                    "The layers near the input get almost no signal to learn from.", "problem",
                 )
             )  # fmt: skip
         if rise >= threshold_decades:
@@ -230,8 +229,7 @@ def judge(measured: Measurement, threshold_decades: float) -> tuple[str, list[Fi
                     threshold_decades,
                     f"From layer {rise_from} back to layer {rise_to} the gradient's norm grows "
                     f"{_power(rise)}-fold: each layer multiplies it by {_figure(factor)} on "
-                    "average. "
-                    "No single learning rate suits layers that differ so much.", "problem",
+                    "average. No single learning rate suits layers that differ so much.", "problem",
                 )
             )  # fmt: skip
     collapse = _signal_collapse(measured, threshold_decades)
@@ -285,8 +283,7 @@ def find(
             Finding(
                 "zero_gradient", (), part, 0.0,
                 f"{measured.n_zero_gradient} of {measured.n_samples} samples have a gradient of "
-                "exactly "
-                "zero at some layer; they are left out of the means of gradients.", "note",
+                "exactly zero at some layer; they are left out of the means of gradients.", "note",
             )
         )  # fmt: skip
     found += _unit_findings(
@@ -329,7 +326,8 @@ def _unit_findings(
 
 def _input_finding(measured: Measurement) -> list[Finding]:
     rms = measured.feature_rms
-    overall = float(np.sqrt(np.mean(rms**2)))
+    size = float(rms.max()) or 1.0
+    overall = size * float(np.sqrt(np.mean((rms / size) ** 2)))
     used = rms[rms > 0]
     if not len(used):
         return []

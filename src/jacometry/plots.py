@@ -21,6 +21,7 @@ __all__ = [
 ]
 
 _LN_10 = math.log(10.0)
+_MARKED = 60  # more layers than this are drawn as plain lines
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
@@ -124,7 +125,7 @@ def gradient_profile(
     if not alone:
         ax.plot([], [], "--", color=palette.ink, lw=1.6, label="mean-field theory of each")
     ax.set_ylabel("gradient norm" if alone else "gradient norm, last layer = 1", color=palette.ink)
-    _finish(ax, palette, decades=True)
+    _finish(ax, palette, decades=True, least=4.0)
     return ax
 
 
@@ -184,14 +185,15 @@ def unit_shares(
     """
     ax, palette = _prepared(ax, palette)
     numbers = np.arange(1, len(report.layers) + 1)
-    ax.bar(
-        numbers - 0.2, 100 * np.nan_to_num(report.layers["saturation"]), 0.4,
-        color=palette.series[4 % len(palette.series)], label="saturated",
-    )  # fmt: skip
-    ax.bar(
-        numbers + 0.2, 100 * report.layers["dead"], 0.4,
-        color=palette.series[1 % len(palette.series)], label="dead",
-    )  # fmt: skip
+    for name, label, colour, shift in (
+        ("saturation", "saturated", palette.series[4 % len(palette.series)], -0.2),
+        ("dead", "dead", palette.series[1 % len(palette.series)], 0.2),
+    ):
+        percent = 100 * np.nan_to_num(report.layers[name])
+        if len(numbers) <= _MARKED:
+            ax.bar(numbers + shift, percent, 0.4, color=colour, label=label)
+        else:
+            ax.plot(numbers, percent, color=colour, lw=1.2, label=label)
     ax.set_ylim(0, 100)
     ax.set_ylabel("% of units", color=palette.ink)
     _finish(ax, palette, decades=False)
@@ -250,10 +252,10 @@ def _decades(logs: np.ndarray) -> np.ndarray:
 
 
 def _marker(numbers: np.ndarray, shape: str = "o") -> str:
-    return shape if len(numbers) <= 60 else ""
+    return shape if len(numbers) <= _MARKED else ""
 
 
-def _finish(ax: Any, palette: Palette, *, decades: bool) -> None:
+def _finish(ax: Any, palette: Palette, *, decades: bool, least: float = 2.0) -> None:
     from matplotlib.ticker import FuncFormatter, MaxNLocator
 
     ax.set_xlabel("layer  (input on the left, output on the right)", color=palette.ink)
@@ -262,9 +264,9 @@ def _finish(ax: Any, palette: Palette, *, decades: bool) -> None:
     )
     if decades:
         low, high = ax.get_ylim()
-        if high - low < 2:
+        if high - low < least:  # a level curve is to look level
             middle = (low + high) / 2
-            ax.set_ylim(middle - 1, middle + 1)
+            ax.set_ylim(middle - least / 2, middle + least / 2)
         ax.yaxis.set_major_locator(MaxNLocator(nbins=7, steps=[1, 2, 5, 10], integer=True))
         ax.yaxis.set_major_formatter(FuncFormatter(_power_of_ten))
     ax.grid(True, color=palette.grid, lw=0.6)

@@ -1,6 +1,6 @@
 /*
- * What the tests of the kernels share: the count of checks, buffers that end where they are said to,
- * numbers of either type, and random numbers.
+ * What the tests of the kernels share: the count of checks, buffers that end where they are said
+ * to, numbers of either type, and random numbers.
  */
 #ifndef CHECK_H
 #define CHECK_H
@@ -21,12 +21,13 @@ extern const char *current_isa;
 extern int current_dtype;
 
 /*
- * n entries of a type, all zero, that end exactly where the heap block ends, so that the sanitizer sees
- * an entry too many, and start off any vector's alignment.  buffer_free releases them.
+ * n entries of a type, all zero, that end exactly where the heap block ends, so that the sanitizer
+ * sees an entry too many, and start off any vector's alignment.  buffer_free releases them.
  */
 void *buffer(ptrdiff_t n, int dtype);
 void buffer_free(void *entries, int dtype);
-/* n bytes at a multiple of 64 that end exactly; filled with 0xA5, since contents must not matter. */
+/* n bytes at a multiple of 64 that end exactly; filled with 0xA5, since contents must not matter.
+ */
 void *workspace(size_t n);
 void workspace_free(void *work);
 

@@ -1,6 +1,6 @@
 /*
- * chain_product, chain_jvp and chain_vjp against loops in long double, whose range (2^16384) takes any
- * chain of this file without scaling.
+ * chain_product, chain_jvp and chain_vjp against loops in long double, whose range (2^16384) takes
+ * any chain of this file without scaling.
  */
 #include <float.h>
 #include <math.h>
@@ -107,7 +107,7 @@ static void release(test_chain *t) {
     buffer_free(t->shortcuts, JM_F64);
 }
 
-/* ---- the oracle ------------------------------------------------------------------------------- */
+/* ---- the oracle ------------------------------------------------------------------------- */
 
 typedef long double matrix[MAX_WIDTH][MAX_WIDTH];
 
@@ -116,16 +116,17 @@ static void factor(const test_chain *t, const recipe *r, int k, ptrdiff_t sample
                    matrix magnitude) {
     const ptrdiff_t rows = r->widths[k + 1], cols = r->widths[k];
     const int block = r->is_listed ? k : 0;
-    const ptrdiff_t w_at = (r->is_listed ? 0 : k * rows * cols) +
-                           sample * t->layers[block].weights_stride;
+    const ptrdiff_t w_at =
+        (r->is_listed ? 0 : k * rows * cols) + sample * t->layers[block].weights_stride;
     const ptrdiff_t n_slopes = r->side == JM_SLOPE_OUTPUT ? rows : cols;
     const ptrdiff_t s_at =
         (r->is_listed ? 0 : k * n_slopes) + sample * t->layers[block].slopes_stride;
     const double c = t->shortcuts ? t->shortcuts[k] : r->shortcut;
     for (ptrdiff_t i = 0; i < rows; i++)
         for (ptrdiff_t j = 0; j < cols; j++) {
-            long double x = t->weights[block] ? get(t->weights[block], t->dtype, w_at + i * cols + j)
-                                              : (long double)(i == j);
+            long double x = t->weights[block]
+                                ? get(t->weights[block], t->dtype, w_at + i * cols + j)
+                                : (long double)(i == j);
             if (t->slopes[block])
                 x *= get(t->slopes[block], t->dtype, s_at + (r->side == JM_SLOPE_OUTPUT ? i : j));
             f[i][j] = x + (i == j ? c : 0);
@@ -159,7 +160,7 @@ static void transpose(ptrdiff_t rows, ptrdiff_t cols, matrix f) {
     memcpy(f, g, sizeof g);
 }
 
-/* ---- the product ------------------------------------------------------------------------------ */
+/* ---- the product ------------------------------------------------------------------------ */
 
 /* One sample's product, its layers in ranges of `range`; what the kernel returns. */
 static int run_product(const jm_table *table, test_chain *t, const recipe *r, ptrdiff_t sample,
@@ -185,8 +186,10 @@ static void check_product(const jm_table *table, int dtype, const recipe *r, con
         void *mantissa = buffer(rows * cols, dtype), *again = buffer(rows * cols, dtype);
         int64_t exponent = 99, exponent_again = 98;
         ptrdiff_t bad_layer = 99;
-        const int status = run_product(table, &t, r, sample, r->n_layers, mantissa, &exponent, &bad_layer);
-        check(status == JM_OK && bad_layer == -1, "%s, %td to %td: status %d", what, cols, rows, status);
+        const int status =
+            run_product(table, &t, r, sample, r->n_layers, mantissa, &exponent, &bad_layer);
+        check(status == JM_OK && bad_layer == -1, "%s, %td to %td: status %d", what, cols, rows,
+              status);
 
         memset(exact, 0, sizeof exact);
         memset(size, 0, sizeof size);
@@ -224,7 +227,8 @@ static void check_product(const jm_table *table, int dtype, const recipe *r, con
 }
 
 /* A NaN or infinity in one entry of one layer is found, named, and kept out of the exponent. */
-static void check_bad_product(const jm_table *table, int dtype, recipe r, double bad, int in_slopes) {
+static void check_bad_product(const jm_table *table, int dtype, recipe r, double bad,
+                              int in_slopes) {
     for (int k = 0; k < r.n_layers; k++)
         for (ptrdiff_t range = 1; range <= r.n_layers; range += 2) {
             test_chain t = build(&r, dtype);
@@ -233,12 +237,14 @@ static void check_bad_product(const jm_table *table, int dtype, recipe r, double
             void *mantissa = buffer(n * n, dtype);
             int64_t exponent = 99;
             ptrdiff_t bad_layer = 99;
-            const int status = run_product(table, &t, &r, 0, range, mantissa, &exponent, &bad_layer);
+            const int status =
+                run_product(table, &t, &r, 0, range, mantissa, &exponent, &bad_layer);
             int is_finite = 1;
             for (ptrdiff_t i = 0; i < n * n; i++)
                 is_finite &= isfinite(get(mantissa, dtype, i)) != 0;
             check(status == JM_NON_FINITE && bad_layer == k && exponent == 0 && !is_finite,
-                  "%g in layer %d of width %td: status %d, layer %td", bad, k, n, status, bad_layer);
+                  "%g in layer %d of width %td: status %d, layer %td", bad, k, n, status,
+                  bad_layer);
             buffer_free(mantissa, dtype);
             release(&t);
         }
@@ -256,7 +262,8 @@ static void check_zero_product(const jm_table *table, int dtype, ptrdiff_t n) {
     int is_zero = 1;
     for (ptrdiff_t i = 0; i < n * n; i++)
         is_zero &= get(mantissa, dtype, i) == 0;
-    check(status == JM_OK && bad_layer == -1 && exponent == 0 && is_zero, "zero product of width %td", n);
+    check(status == JM_OK && bad_layer == -1 && exponent == 0 && is_zero,
+          "zero product of width %td", n);
     buffer_free(mantissa, dtype);
     release(&t);
 }
@@ -292,7 +299,8 @@ void test_chain_product(const jm_table *table, int dtype) {
         r.shortcut = i % 2 ? 0.25 : 0;
         check_product(table, dtype, &r, "one layer diagonal");
     }
-    /* Subnormal weights have few digits but those are exact; the slopes bring sums back or overflow. */
+    /* Subnormal weights have few digits but those are exact; the slopes bring sums back or
+     * overflow. */
     const double top = largest_number(dtype) / 16;
     const double scales[] = {top, 1 / top, 1024 * smallest_number(dtype), sqrt(top)};
     for (int i = 0; i < 4; i++)
@@ -318,7 +326,7 @@ void test_chain_product(const jm_table *table, int dtype) {
         check_zero_product(table, dtype, SIZES[n]);
 }
 
-/* ---- vectors ---------------------------------------------------------------------------------- */
+/* ---- vectors ---------------------------------------------------------------------------- */
 
 /* Results of a run over vectors, in exactly sized buffers. */
 typedef struct {
@@ -351,8 +359,8 @@ static void run_vectors(const jm_table *table, test_chain *t, const recipe *r, i
                         const void *start, ptrdiff_t n_vectors, ptrdiff_t per_sample,
                         ptrdiff_t most, ptrdiff_t range, trace *out) {
     const jm_chain *chain = described(t, r);
-    const jm_vectors vectors = {n_vectors, per_sample, !r->has_own_weights, start,
-                                out->log_norms, out->kept, out->kept_exponents};
+    const jm_vectors vectors = {n_vectors,      per_sample, !r->has_own_weights, start,
+                                out->log_norms, out->kept,  out->kept_exponents};
     const ptrdiff_t run = r->has_own_weights ? per_sample : n_vectors;
     out->status = JM_OK;
     for (ptrdiff_t first = 0, count; first < n_vectors; first += count) {
@@ -374,8 +382,8 @@ static void run_vectors(const jm_table *table, test_chain *t, const recipe *r, i
 static void check_same_trace(const recipe *r, int dtype, ptrdiff_t n_vectors, const trace *a,
                              const trace *b, const char *what) {
     const size_t n = (size_t)n_vectors;
-    int is_same = same_bits(a->log_norms, b->log_norms,
-                            n * (size_t)(r->n_layers + 1) * sizeof(double));
+    int is_same =
+        same_bits(a->log_norms, b->log_norms, n * (size_t)(r->n_layers + 1) * sizeof(double));
     for (int k = 0; k <= r->n_layers; k++) {
         is_same &= same_bits(a->kept[k], b->kept[k], n * (size_t)r->widths[k] * size_of(dtype));
         is_same &= same_bits(a->kept_exponents[k], b->kept_exponents[k], n * sizeof(int64_t));
@@ -413,7 +421,8 @@ static void check_vectors(const jm_table *table, int dtype, const recipe *r, int
                     transpose(r->widths[k + 1], r->widths[k], f);
                     transpose(r->widths[k + 1], r->widths[k], magnitude);
                 }
-                apply(r->widths[at], r->widths[transposed ? k + 1 : k], 1, f, magnitude, exact, size);
+                apply(r->widths[at], r->widths[transposed ? k + 1 : k], 1, f, magnitude, exact,
+                      size);
                 roundings += (double)r->widths[transposed ? k + 1 : k] + 3;
             }
             long double norm2 = 0, error2 = 0, largest = 0;
@@ -520,7 +529,9 @@ void test_chain_vectors(const jm_table *table, int dtype) {
                 r.shortcut = variant & 2 ? 0.5 : 0;
                 r.has_own_weights = (variant & 4) != 0;
                 r.has_own_slopes = variant > 2;
-                const ptrdiff_t per_sample = variant % 3 == 0 ? 1 : variant % 3 == 1 ? 3 : group + 1;
+                const ptrdiff_t per_sample = variant % 3 == 0   ? 1
+                                             : variant % 3 == 1 ? 3
+                                                                : group + 1;
                 check_vectors(table, dtype, &r, transposed, per_sample);
             }
         recipe r = square(1, MAX_LAYERS);

@@ -11,9 +11,9 @@ static const jm_activation ACTIVATIONS[N_ACTIVATIONS] = {
     {JM_IDENTITY, {0, 0}}, {JM_LEAKY_RELU, {0, 0.5}}, {JM_LEAKY_RELU, {0.01, 0}}, {JM_TANH, {0, 0}},
     {JM_SIGMOID, {0, 0}},  {JM_ERF, {0, 0}},          {JM_GELU, {0, 0}}};
 /* Exact in float32, so that both types are asked the same; on either side of every branch. */
-static const double Q[N_ITEMS] = {0,    0x1p-140, 0x1p-30, 0x1p-20, 0.0625,  0.125,   0.2421875, 0.25,
-                                  0.5,  0.75,     0.96875, 1,       1.03125, 1.5,     2,         3,
-                                  4.25, 7,        12,      20,      33,      57.5,    100};
+static const double Q[N_ITEMS] = {0,    0x1p-140, 0x1p-30, 0x1p-20, 0.0625,  0.125, 0.2421875, 0.25,
+                                  0.5,  0.75,     0.96875, 1,       1.03125, 1.5,   2,         3,
+                                  4.25, 7,        12,      20,      33,      57.5,  100};
 
 /* phi, phi', phi'' at x; the one-sided values of a kinked activation off 0. */
 static void evaluate(const jm_activation *activation, long double x, long double *phi) {
@@ -46,7 +46,8 @@ static void evaluate(const jm_activation *activation, long double x, long double
     }
 }
 
-static void add(const jm_activation *activation, long double x, long double weight, long double *sum) {
+static void add(const jm_activation *activation, long double x, long double weight,
+                long double *sum) {
     long double phi[3];
     evaluate(activation, x, phi);
     const long double terms[N_MOMENTS] = {phi[0], phi[0] * phi[0], phi[1], phi[1] * phi[1],
@@ -113,7 +114,8 @@ static int is_near(double found, double expected, double rtol) {
     return found == expected || fabs(found - expected) <= rtol * fabs(expected) + 1e-30;
 }
 
-/* Accuracy asked: 6e-14 for phi''^2 of tanh near the split, 100 u elsewhere; one rounding in float32. */
+/* Accuracy asked: 6e-14 for phi''^2 of tanh near the split, 100 u elsewhere; one rounding in
+ * float32. */
 static double accuracy(int dtype) { return dtype == JM_F64 ? 6e-14 : 2 * 0x1p-24; }
 
 typedef struct {
@@ -136,7 +138,8 @@ static void run_moments(const jm_table *table, int dtype, const jm_activation *a
                         const void *q, const outputs *out, ptrdiff_t begin, ptrdiff_t end) {
     const jm_moments moments = {out->of[0], out->of[1], out->of[2], out->of[3], out->of[4]};
     const int status = table->gaussian_moments[dtype](activation, q, &moments, begin, end);
-    check(status == JM_OK, "gaussian_moments, activation %d: status %d", (int)activation->id, status);
+    check(status == JM_OK, "gaussian_moments, activation %d: status %d", (int)activation->id,
+          status);
 }
 
 static void check_moments(const jm_table *table, int dtype, int which) {
@@ -170,8 +173,8 @@ static void check_moments(const jm_table *table, int dtype, int which) {
 static void check_unusual_items(const jm_table *table, int dtype, int which) {
     const jm_activation *activation = &ACTIVATIONS[which];
     enum { N = 7 };
-    const double unusual[N] = {1,        NAN, INFINITY, largest_number(dtype), smallest_number(dtype),
-                               -0x1p-10, 1};
+    const double unusual[N] = {
+        1, NAN, INFINITY, largest_number(dtype), smallest_number(dtype), -0x1p-10, 1};
     void *q = buffer(N, dtype);
     for (int i = 0; i < N; i++)
         set(q, dtype, i, i == 5 ? 1 : unusual[i]);
@@ -180,8 +183,8 @@ static void check_unusual_items(const jm_table *table, int dtype, int which) {
     for (int m = 0; m < N_MOMENTS; m++) {
         check(isnan(get(out.of[m], dtype, 1)), "activation %d, moment %d of NaN", which, m);
         for (int i = 2; i < 5; i++)
-            check(!isnan(get(out.of[m], dtype, i)), "activation %d, moment %d at q = %g is NaN", which,
-                  m, unusual[i]);
+            check(!isnan(get(out.of[m], dtype, i)), "activation %d, moment %d at q = %g is NaN",
+                  which, m, unusual[i]);
         check(get(out.of[m], dtype, 0) == get(out.of[m], dtype, 6),
               "activation %d, moment %d: neighbours matter", which, m);
     }

@@ -1,4 +1,5 @@
-/* The norm kernels against the largest singular value by one-sided Jacobi rotations in long double. */
+/* The norm kernels against the largest singular value by one-sided Jacobi rotations in long double.
+ */
 #include <float.h>
 #include <math.h>
 #include <string.h>
@@ -8,9 +9,9 @@
 enum { MAX_SIZE = 72, N_BOUNDS = 4, SWEEPS = 30 };
 enum { LOWER, VALUE, PROBABLE_UPPER, CERTAIN_UPPER };
 
-static const ptrdiff_t SHAPES[][2] = {{1, 1},   {1, 7},  {7, 1},   {2, 2},   {3, 5},   {5, 3},
-                                      {8, 8},   {9, 9},  {16, 16}, {17, 17}, {33, 31}, {4, 65},
-                                      {65, 4},  {1, 72}, {72, 1},  {40, 40}, {65, 17}};
+static const ptrdiff_t SHAPES[][2] = {{1, 1},  {1, 7},  {7, 1},   {2, 2},   {3, 5},   {5, 3},
+                                      {8, 8},  {9, 9},  {16, 16}, {17, 17}, {33, 31}, {4, 65},
+                                      {65, 4}, {1, 72}, {72, 1},  {40, 40}, {65, 17}};
 enum { N_SHAPES = sizeof SHAPES / sizeof *SHAPES };
 
 /* Rotates the columns until they are orthogonal (Hestenes 1958); the longest is the norm. */
@@ -57,14 +58,14 @@ static long double exact_norm(ptrdiff_t rows, ptrdiff_t cols, const void *a, int
 }
 
 /* lower <= value <= upper and lower <= norm <= upper, up to the oracle's own 1e-15. */
-static void check_bounds(const double *bounds, int64_t exponent, long double norm, const char *kernel,
-                         ptrdiff_t rows, ptrdiff_t cols) {
+static void check_bounds(const double *bounds, int64_t exponent, long double norm,
+                         const char *kernel, ptrdiff_t rows, ptrdiff_t cols) {
     const long double scaled = ldexpl(norm, -(int)exponent);
     check(bounds[LOWER] <= bounds[VALUE] && bounds[VALUE] <= bounds[PROBABLE_UPPER] &&
               bounds[VALUE] <= bounds[CERTAIN_UPPER],
           "%s %td x %td: bounds out of order", kernel, rows, cols);
-    check(bounds[LOWER] <= scaled * (1 + 1e-15L), "%s %td x %td: lower bound %.17g above %.17Lg", kernel,
-          rows, cols, bounds[LOWER], scaled);
+    check(bounds[LOWER] <= scaled * (1 + 1e-15L), "%s %td x %td: lower bound %.17g above %.17Lg",
+          kernel, rows, cols, bounds[LOWER], scaled);
     check(bounds[PROBABLE_UPPER] >= scaled * (1 - 1e-15L) &&
               bounds[CERTAIN_UPPER] >= scaled * (1 - 1e-15L),
           "%s %td x %td: upper bounds %.17g, %.17g below %.17Lg", kernel, rows, cols,
@@ -76,11 +77,12 @@ static void fill_matrix(void *a, int dtype, ptrdiff_t from, ptrdiff_t n, double 
         set(a, dtype, from + i, normal() * scale);
 }
 
-static void run_gram(const jm_table *table, int dtype, ptrdiff_t n_items, ptrdiff_t rows, ptrdiff_t cols,
-                     const void *a, double *bounds, int64_t *exponent, int *status) {
+static void run_gram(const jm_table *table, int dtype, ptrdiff_t n_items, ptrdiff_t rows,
+                     ptrdiff_t cols, const void *a, double *bounds, int64_t *exponent,
+                     int *status) {
     void *work = workspace(table->spectral_norm_gram_work[dtype](rows, cols));
-    const int result = table->spectral_norm_gram[dtype](n_items, rows, cols, a, bounds, exponent,
-                                                        status, work);
+    const int result =
+        table->spectral_norm_gram[dtype](n_items, rows, cols, a, bounds, exponent, status, work);
     check(result == JM_OK, "spectral_norm_gram: status %d", result);
     workspace_free(work);
 }
@@ -90,7 +92,8 @@ static double gram_rtol(int dtype, ptrdiff_t size) {
     return 64 * (double)(size + 4) * (double)(size + 4) * unit_roundoff(dtype);
 }
 
-static void check_gram(const jm_table *table, int dtype, ptrdiff_t rows, ptrdiff_t cols, double scale) {
+static void check_gram(const jm_table *table, int dtype, ptrdiff_t rows, ptrdiff_t cols,
+                       double scale) {
     const ptrdiff_t group = table->spectral_norm_gram_group[dtype]();
     for (ptrdiff_t n_items = 1; n_items <= group; n_items = n_items < group ? group : group + 1) {
         void *a = buffer(n_items * rows * cols, dtype);
@@ -104,8 +107,10 @@ static void check_gram(const jm_table *table, int dtype, ptrdiff_t rows, ptrdiff
             const double *own = bounds + i * N_BOUNDS;
             check(status[i] == JM_OK, "gram %td x %td: item status %d", rows, cols, status[i]);
             check_bounds(own, exponent[i], exact_norm(rows, cols, item, dtype), "gram", rows, cols);
-            check(own[CERTAIN_UPPER] <= own[LOWER] * (1 + gram_rtol(dtype, rows > cols ? rows : cols)),
-                  "gram %td x %td: wide bounds %.9g, %.9g", rows, cols, own[LOWER], own[CERTAIN_UPPER]);
+            check(own[CERTAIN_UPPER] <=
+                      own[LOWER] * (1 + gram_rtol(dtype, rows > cols ? rows : cols)),
+                  "gram %td x %td: wide bounds %.9g, %.9g", rows, cols, own[LOWER],
+                  own[CERTAIN_UPPER]);
             run_gram(table, dtype, 1, rows, cols, item, single, &single_exponent, &single_status);
             check(same_bits(own, single, sizeof single) && exponent[i] == single_exponent,
                   "gram %td x %td: an item's digits depend on its neighbours", rows, cols);
@@ -141,8 +146,8 @@ static void check_unusual_gram(const jm_table *table, int dtype, ptrdiff_t n, do
     buffer_free(a, dtype);
 }
 
-static void check_lanczos(const jm_table *table, int dtype, ptrdiff_t rows, ptrdiff_t cols, double scale,
-                          ptrdiff_t max_iter, double rtol) {
+static void check_lanczos(const jm_table *table, int dtype, ptrdiff_t rows, ptrdiff_t cols,
+                          double scale, ptrdiff_t max_iter, double rtol) {
     const double log_level = 27.6; /* the upper bound fails once in 1e12 starts */
     void *a = buffer(rows * cols, dtype);
     double *start = buffer(cols, JM_F64), *bounds = buffer(N_BOUNDS, JM_F64);
@@ -150,8 +155,8 @@ static void check_lanczos(const jm_table *table, int dtype, ptrdiff_t rows, ptrd
     fill_matrix(a, dtype, 0, rows * cols, scale);
     fill_matrix(start, JM_F64, 0, cols, 1);
     void *work = workspace(table->spectral_norm_lanczos_work[dtype](cols, max_iter));
-    const int status = table->spectral_norm_lanczos[dtype](rows, cols, a, start, rtol, log_level,
-                                                           max_iter, bounds, &exponent, &n_iter, work);
+    const int status = table->spectral_norm_lanczos[dtype](
+        rows, cols, a, start, rtol, log_level, max_iter, bounds, &exponent, &n_iter, work);
     check(status == JM_OK || status == JM_NOT_CONVERGED, "lanczos %td x %td: status %d", rows, cols,
           status);
     check(n_iter >= 1 && n_iter <= max_iter, "lanczos: %lld steps", (long long)n_iter);
@@ -176,8 +181,8 @@ static void check_unusual_lanczos(const jm_table *table, int dtype, ptrdiff_t n,
     check(status == JM_OK && bounds[CERTAIN_UPPER] == 0 && exponent == 0 && n_iter == 0,
           "lanczos %td: a zero matrix gives status %d", n, status);
     set(a, dtype, n * n - 1, bad);
-    status = table->spectral_norm_lanczos[dtype](n, n, a, start, 0.01, 20, n, bounds, &exponent, &n_iter,
-                                                 work);
+    status = table->spectral_norm_lanczos[dtype](n, n, a, start, 0.01, 20, n, bounds, &exponent,
+                                                 &n_iter, work);
     check(status == JM_NON_FINITE && isnan(bounds[LOWER]) && exponent == 0,
           "lanczos %td: %g gives status %d", n, bad, status);
     workspace_free(work);

@@ -37,8 +37,8 @@ typedef struct {
 } jm_layer;
 
 /*
- * A chain J = F_{L-1} ... F_0.  Either `layers` points to L entries, or it is NULL and every layer is
- * `first` moved on by the layer strides (in elements; the shortcut's 0 for one scalar).
+ * A chain J = F_{L-1} ... F_0.  Either `layers` points to L entries, or it is NULL and every layer
+ * is `first` moved on by the layer strides (in elements).
  */
 typedef struct {
     ptrdiff_t n_layers;
@@ -55,10 +55,10 @@ typedef struct {
  * i / per_sample.  Interface 0 is the chain's input, interface L its output.
  *
  * has_shared_weights  no layer has weights of its own for each sample
- * start           (n_vectors, width at the near end)
- * log_norms       (n_vectors, L + 1)   natural log of the 2-norm at every interface
- * kept            L + 1 pointers, entry k NULL or (n_vectors, width of interface k): the mantissas there
- * kept_exponents  L + 1 pointers, entry k NULL or (n_vectors,): their exponents
+ * start               (n_vectors, width at the near end)
+ * log_norms           (n_vectors, L + 1)   natural log of the 2-norm at every interface
+ * kept                L + 1 pointers, entry k NULL or (n_vectors, width of interface k): mantissas
+ * kept_exponents      L + 1 pointers, entry k NULL or (n_vectors,): their exponents
  */
 typedef struct {
     ptrdiff_t n_vectors;

@@ -1,0 +1,108 @@
+"""spectral_norm on batches of small matrices and on large ones, beside NumPy, SciPy and torch.
+
+`harness` has the command line.  An answer of ours counts only if its bounds hold as well.
+"""
+
+import sys
+
+import harness
+import numpy as np
+from scipy.sparse.linalg import svds
+
+from jacometry.ops.spectral import spectral_norm
+
+SMALL = (2, 3, 4, 5, 7, 8, 12, 16, 24, 32, 33, 48, 64)
+LARGE = (128, 256, 512, 1024, 2048)
+QUICK_SMALL = (2, 4, 8, 16, 32, 64)
+QUICK_LARGE = (128, 512)
+BATCH_ENTRIES = 2**19
+MAX_BATCH = 20_000
+RTOLS = (1e-2, 1e-6)
+
+# The largest relative error at which an answer counts, where rtol does not ask for less.
+ACCURACY = {"f64": 1e-10, "f32": 1e-6}
+
+
+def _svd(a):
+    return np.linalg.svd(a, compute_uv=False)[:, 0]
+
+
+def _gram_eigvalsh(a):
+    return np.sqrt(np.linalg.eigvalsh(np.swapaxes(a, 1, 2) @ a)[:, -1])
+
+
+def _svds(a, rtol):
+    return np.array([svds(item, k=1, tol=rtol, return_singular_vectors=False)[0] for item in a])
+
+
+def _truth(a):
+    """In float64, of the transposes, so that no contestant has the same arithmetic."""
+    return _svd(np.ascontiguousarray(np.swapaxes(a, 1, 2), np.float64))
+
+
+def _clustered(rng, n):
+    """One matrix whose singular values crowd below its norm."""
+    left, right = (np.linalg.qr(rng.standard_normal((n, n)))[0] for _ in range(2))
+    return ((left * np.linspace(0.99, 1.0, n)) @ right)[None]
+
+
+def make_cases(options, notes):
+    """Batches of Gaussian matrices, then single large ones of two spectra at two accuracies."""
+    torch = harness.optional("torch", notes=notes).get("torch")
+    if torch:
+        torch.set_num_threads(options.n_threads)
+    dtype = options.numpy_dtype
+    for n in QUICK_SMALL if options.quick else SMALL:
+        n_items = min(MAX_BATCH, BATCH_ENTRIES // n**2) // (8 if options.quick else 1)
+        # The seed is the size: the same matrices in every run.
+        a = np.random.default_rng(n).standard_normal((n_items, n, n)).astype(dtype)
+        yield _case("spectral_norm, batched", a, "Gaussian", 1e-2, options, torch)
+    for n in QUICK_LARGE if options.quick else LARGE:
+        rng = np.random.default_rng(n)
+        spectra = {"Gaussian": rng.standard_normal((1, n, n)), "clustered": _clustered(rng, n)}
+        for spectrum, a in spectra.items():
+            for rtol in RTOLS:
+                job = f"spectral_norm, one matrix, rtol {rtol:.0e}"
+                yield _case(job, a.astype(dtype), spectrum, rtol, options, torch)
+
+
+def _case(job, a, spectrum, rtol, options, torch):
+    n_items, n = a.shape[:2]
+    expected = _truth(a)
+    eps = float(np.finfo(a.dtype).eps)
+    # What the truth itself may be off, and what rounding the bounds to a's dtype may add.
+    slack = 1 + n * float(np.finfo(np.float64).eps)
+
+    def error(found):
+        if isinstance(found, np.ndarray):
+            return float(np.max(np.abs(found / expected - 1)))
+        lower, upper = np.asarray(found.lower, float), np.asarray(found.upper, float)
+        if np.any(lower > expected * slack) or np.any(upper * slack < expected):
+            return np.inf
+        return float(np.max(np.abs(found.value / expected - 1)))
+
+    contestants = {
+        "ours": lambda: spectral_norm(a, rtol=rtol, rng=0, n_threads=options.n_threads),
+        "numpy svd": lambda: _svd(a),
+        "numpy eigvalsh of Gram": lambda: _gram_eigvalsh(a),
+    }
+    if torch:
+        tensor = torch.from_numpy(a)
+        contestants["torch svdvals"] = lambda: torch.linalg.svdvals(tensor)[:, 0].numpy()
+    if n_items == 1:
+        contestants["scipy svds"] = lambda: _svds(a, rtol)
+    is_one = n_items == 1
+    return harness.Case(
+        job=job,
+        sizes={"n": n, "B": n_items, "spectrum": spectrum},
+        contestants=contestants,
+        error=error,
+        tolerance=max(rtol, 10 * eps) if is_one else ACCURACY[options.dtype],
+        n_units=n_items,
+        unit="matrix",
+        n_bytes=float(a.nbytes),
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(harness.main("spectral", make_cases))

@@ -1,0 +1,75 @@
+from typing import Any
+
+import numpy as np
+
+from .ops._chain_arrays import ChainArrays
+
+def available_isas() -> list[str]: ...
+def active_isa() -> str: ...
+def select_isa(name: str) -> None: ...
+def openmp_max_threads() -> int: ...
+def has_openmp() -> bool: ...
+def address_of(array: np.ndarray) -> int: ...
+def chain_product(
+    dtype: int,
+    spec: ChainArrays,
+    n_samples: int,
+    mantissa: np.ndarray,
+    exponent: np.ndarray,
+    bad_layer: np.ndarray,
+    layer_cost: float,
+    n_threads: int,
+) -> int: ...
+def chain_vectors(
+    dtype: int,
+    spec: ChainArrays,
+    transposed: bool,
+    start: np.ndarray,
+    per_sample: int,
+    log_norms: np.ndarray,
+    kept: np.ndarray,
+    kept_exponents: np.ndarray,
+    bad_layer: np.ndarray,
+    run: int,
+    layer_cost: float,
+    n_threads: int,
+) -> int: ...
+def gaussian_moments(
+    dtype: int,
+    activation_id: int,
+    parameters: tuple[float, ...],
+    q: np.ndarray,
+    moments: Any,
+    n_threads: int,
+) -> None: ...
+def variance_map(
+    dtype: int,
+    activation_id: int,
+    parameters: tuple[float, ...],
+    q: np.ndarray,
+    sigma_w: np.ndarray,
+    sigma_b: np.ndarray,
+    out: np.ndarray,
+    n_threads: int,
+) -> None: ...
+def spectral_norm_gram(
+    dtype: int,
+    a: np.ndarray,
+    bounds: np.ndarray,
+    exponent: np.ndarray,
+    status: np.ndarray,
+    n_threads: int,
+) -> None: ...
+def spectral_norm_lanczos(
+    dtype: int,
+    a: np.ndarray,
+    start: np.ndarray,
+    rtol: float,
+    log_level: float,
+    max_iter: int,
+    bounds: np.ndarray,
+    exponent: np.ndarray,
+    n_iter: np.ndarray,
+    status: np.ndarray,
+    n_threads: int,
+) -> None: ...

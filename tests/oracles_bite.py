@@ -1,0 +1,248 @@
+"""Shows that the oracle tests bite: a kernel perturbed in one line must fail its oracle test.
+
+Run by .ci/run as ``python tests/oracles_bite.py``.  Only the baseline variant is compiled, and the
+binding once, so that a perturbation costs seconds.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).parents[1]
+COMPILE = ["cc", "-std=gnu11", "-O1", "-ffp-contract=off", "-fPIC"]
+# pytest's exit status when tests failed; anything else (a crash, no tests) shows nothing.
+TESTS_FAILED = 1
+
+DISPATCH = """
+#include "jm_kernels.h"
+extern const jm_table jm_table_baseline;
+const jm_table *const jm_tables[] = {&jm_table_baseline};
+int jm_n_tables(void) { return 1; }
+"""
+
+
+class Perturbation(NamedTuple):
+    """`old`, which stands once in csrc/kernels/`file`, becomes `new`."""
+
+    kernel: str
+    file: str
+    old: str
+    new: str
+
+
+ORACLE_TESTS = {
+    "chain_product": ("test_chain.py", "chain_product_agrees or rectangular_mixed"),
+    "chain_jvp": ("test_chain.py", "vectors_agree_with_the_oracle and False"),
+    "chain_vjp": ("test_chain.py", "vectors_agree_with_the_oracle and True"),
+    "gaussian_moments": ("test_moments.py", "gaussian_moments_agree_with_the_oracle"),
+    "variance_map": ("test_moments.py", "variance_map_agrees_with_the_oracle"),
+    "spectral_norm_gram": ("test_spectral.py", "gram_value_agrees_with_the_oracle"),
+    "spectral_norm_lanczos": ("test_spectral.py", "lanczos_agrees_with_the_textbook_oracle"),
+}
+
+PERTURBATIONS = [
+    # A slope of the next row; an exponent that is off by one; a layer too few in a sum.
+    Perturbation(
+        "chain_product",
+        "chain_step.inc.h",
+        "JM_SPLAT(step->slopes[i + r])",
+        "JM_SPLAT(step->slopes[i])",
+    ),
+    Perturbation(
+        "chain_product",
+        "chain_product.inc.h",
+        "space->block[state->current], -e);\n    state->exponent += e;",
+        "space->block[state->current], -e);\n    state->exponent += e + 1;",
+    ),
+    Perturbation(
+        "chain_product",
+        "chain_step.inc.h",
+        "for (ptrdiff_t k = 0; k < depth; k++) {",
+        "for (ptrdiff_t k = 0; k < depth - (depth > 8); k++) {",
+    ),
+    # The shortcut's sign; a log-norm in the wrong unit; slopes of the wrong vector.
+    Perturbation(
+        "chain_jvp",
+        "chain_vectors.inc.h",
+        "x = JM_FMADD(c, JM_LOAD(original + i), x);\n                sum",
+        "x = JM_FMADD(-c, JM_LOAD(original + i), x);\n                sum",
+    ),
+    Perturbation(
+        "chain_jvp",
+        "chain_vectors.inc.h",
+        "log_norm[j] = JM_LOG_2_HIGH * twos",
+        "log_norm[j] = twos",
+    ),
+    Perturbation(
+        "chain_jvp",
+        "chain_vectors.inc.h",
+        "lane_slopes[i * width + j] = s[i];",
+        "lane_slopes[i * width + j] = s[0];",
+    ),
+    # F instead of its transpose; an exponent left out.
+    Perturbation(
+        "chain_vjp",
+        "chain_step.inc.h",
+        "step.slopes_first = (chain->slope_side == JM_SLOPE_INPUT) != transposed;",
+        "step.slopes_first = (chain->slope_side == JM_SLOPE_INPUT);",
+    ),
+    Perturbation(
+        "chain_vjp",
+        "chain_vectors.inc.h",
+        "kept_exponents[k][vector] = is_plain ? exponent : 0;",
+        "kept_exponents[k][vector] = 0;",
+    ),
+    # One moment of one activation each, by a few parts in a million or a term.
+    Perturbation(
+        "gaussian_moments",
+        "moments.inc.h",
+        "out->phi2 + v * JM_VW, JM_SPLAT(1.0) - mean_slope",
+        "out->phi2 + v * JM_VW, JM_SPLAT(1.000001) - mean_slope",
+    ),
+    Perturbation(
+        "gaussian_moments",
+        "moments.inc.h",
+        "out->dphi2[i] = value2 + density2 * spread + missing;",
+        "out->dphi2[i] = value2 + density2 * share + missing;",
+    ),
+    Perturbation(
+        "gaussian_moments",
+        "moments.inc.h",
+        "out->d2phi2[i] *= 1.0 / 64;",
+        "out->d2phi2[i] *= 1.0 / 65;",
+    ),
+    Perturbation(
+        "variance_map",
+        "moments.inc.h",
+        "out[from + i] = w * moments.phi2[i] * w + b * b;",
+        "out[from + i] = w * moments.phi2[i] + b * b;",
+    ),
+    # The last digits of an eigenvalue; an entry of the Gram matrix; the cap on the norm.
+    Perturbation(
+        "spectral_norm_gram",
+        "spectral_gram.inc.h",
+        "double value = sqrt(lambda);",
+        "double value = 0.99 * sqrt(lambda);",
+    ),
+    Perturbation(
+        "spectral_norm_lanczos",
+        "spectral_lanczos.inc.h",
+        "const double excess = log_p - log_level;",
+        "const double excess = log_p - 0.9 * log_level;",
+    ),
+    Perturbation(
+        "spectral_norm_lanczos",
+        "spectral_lanczos.inc.h",
+        "off[k + 1] = beta;",
+        "off[k + 1] = 1.1 * beta;",
+    ),
+]
+
+
+def run(command, **options):
+    """A command that must succeed."""
+    done = subprocess.run([str(c) for c in command], capture_output=True, text=True, **options)
+    if done.returncode:
+        sys.exit(f"{' '.join(map(str, command))}\n{done.stdout}{done.stderr}")
+
+
+def compile_binding(folder):
+    """The objects that no perturbation touches."""
+    source = folder / "_kernels.c"
+    run([sys.executable, "-m", "cython", "-3", ROOT / "src/jacometry/_kernels.pyx", "-o", source])
+    dispatch = folder / "dispatch.c"
+    dispatch.write_text(DISPATCH)
+    headers = [f"-I{ROOT / 'csrc'}", f"-I{ROOT / 'src/jacometry/include'}"]
+    headers.append(f"-I{sysconfig.get_path('include')}")
+    objects = []
+    for path in (source, dispatch):
+        objects.append(path.with_suffix(".o"))
+        run([*COMPILE, *headers, "-c", path, "-o", objects[-1]])
+    return objects
+
+
+def package_with(folder, objects, perturbation):
+    """A copy of the package whose baseline kernels hold the perturbation; its parent folder."""
+    csrc = folder / "csrc"
+    shutil.copytree(ROOT / "csrc", csrc)
+    if perturbation:
+        path = csrc / "kernels" / perturbation.file
+        text = path.read_text(encoding="utf-8")
+        if text.count(perturbation.old) != 1:
+            found = text.count(perturbation.old)
+            sys.exit(f"stands {found} times in {perturbation.file}: {perturbation.old!r}")
+        path.write_text(text.replace(perturbation.old, perturbation.new), encoding="utf-8")
+    shutil.copytree(
+        ROOT / "src" / "jacometry",
+        folder / "jacometry",
+        ignore=shutil.ignore_patterns("*.so", "*.pyx", "_kernels.c", "__pycache__", "*.npz"),
+    )
+    kernels = folder / "variant_baseline.o"
+    headers = [f"-I{csrc}", f"-I{ROOT / 'src/jacometry/include'}"]
+    run([*COMPILE, *headers, "-c", csrc / "variant_baseline.c", "-o", kernels])
+    extension = folder / "jacometry" / f"_kernels{sysconfig.get_config_var('EXT_SUFFIX')}"
+    run(["cc", "-shared", kernels, *objects, "-lm", "-o", extension])
+    return folder
+
+
+def oracle_test(package, kernel):
+    """Exit status and output of a kernel's oracle test on a copy of the package."""
+    file, selection = ORACLE_TESTS[kernel]
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "--tb=no"]
+    done = subprocess.run(
+        [*command, str(ROOT / "tests" / "ops" / file), "-k", selection],
+        env={**os.environ, "PYTHONPATH": str(package), "PYTHONDONTWRITEBYTECODE": "1"},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    return done.returncode, done.stdout + done.stderr
+
+
+def check(job):
+    """One line on a perturbation, and whether its oracle test did what it must."""
+    objects, perturbation, kernels = job
+    began = time.perf_counter()
+    with tempfile.TemporaryDirectory() as folder:
+        package = package_with(Path(folder), objects, perturbation)
+        if perturbation is None:
+            results = {kernel: oracle_test(package, kernel) for kernel in kernels}
+            is_right = all(status == 0 for status, _ in results.values())
+            what = "unperturbed: every oracle test passes"
+            output = "".join(text for status, text in results.values() if status)
+        else:
+            status, output = oracle_test(package, perturbation.kernel)
+            is_right = status == TESTS_FAILED
+            what = f"{perturbation.kernel}: {' '.join(perturbation.new.split())}"
+    seconds = time.perf_counter() - began
+    line = f"{'ok' if is_right else 'NOT NOTICED':12s}{seconds:5.1f} s  {what}"
+    return is_right, line if is_right else f"{line}\n{output}"
+
+
+def main():
+    registry = (ROOT / "csrc" / "kernels.def").read_text(encoding="utf-8")
+    kernels = re.findall(r"^JM_KERNEL\(int, (\w+),", registry, re.MULTILINE)
+    unperturbed = set(kernels) - {p.kernel for p in PERTURBATIONS}
+    if unperturbed or set(kernels) - set(ORACLE_TESTS):
+        sys.exit(f"no perturbation or no oracle test for {unperturbed or set(kernels)}")
+    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(os.cpu_count()) as pool:
+        objects = compile_binding(Path(folder))
+        jobs = [(objects, perturbation, kernels) for perturbation in [None, *PERTURBATIONS]]
+        results = []
+        for is_right, line in pool.map(check, jobs):
+            print(line, flush=True)
+            results.append(is_right)
+    print(f"{sum(results)} passed, {len(results) - sum(results)} failed")
+    return 0 if all(results) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
