@@ -9,6 +9,7 @@ import sys
 import chain_peers as peers
 import harness
 import numpy as np
+from machine import working_sets
 
 from jacometry import chain_product, chain_vjp
 
@@ -28,7 +29,7 @@ def make_cases(options, notes):
     if "numba" in modules:
         others["numba"] = peers.Numba(modules["numba"], options.n_threads)
     for make in (_own, _shared, _shared_log_norms, _vjp):
-        for regime, n_bytes in harness.working_sets().items():
+        for regime, n_bytes in working_sets().items():
             for n in QUICK_SIZES[regime] if options.quick else SIZES:
                 # The seed is the size: the same factors in every run.
                 rng = np.random.default_rng(n)

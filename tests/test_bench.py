@@ -18,7 +18,7 @@ def harness(monkeypatch):
     import harness
 
     yield harness
-    for name in ("harness", "compare", "tables", "bench_chain", "chain_peers"):
+    for name in ("harness", "machine", "compare", "tables", "bench_chain", "chain_peers"):
         sys.modules.pop(name, None)
 
 
