@@ -81,7 +81,7 @@ JM_INLINE JM_NAME(chain_range) JM_NAME(chain_no_range)(void) {
 
 static jm_layer JM_NAME(chain_layer)(const jm_chain *chain, ptrdiff_t k) {
     if (chain->layers)
-        return chain->layers[k];
+        return chain->layers[k < chain->n_distinct ? k : k % chain->n_distinct];
     jm_layer layer = chain->first;
     if (layer.weights)
         layer.weights = (const JM_T *)layer.weights + k * chain->weights_layer_stride;

@@ -13,6 +13,7 @@ cdef extern from "jm_kernels.h" nogil:
 
     ctypedef struct jm_chain:
         Py_ssize_t n_layers
+        Py_ssize_t n_distinct
         int slope_side
         const jm_layer *layers
         jm_layer first
@@ -206,6 +207,7 @@ cdef int read_chain(object spec, jm_chain *chain) except -1:
     """A ChainArrays of ops/chain.py as the C descriptor."""
     cdef const jm_layer *layers = <const jm_layer *>address(spec.layers)
     chain.n_layers = spec.n_layers
+    chain.n_distinct = len(spec.layers)
     chain.slope_side = spec.slope_side
     chain.layers = NULL if spec.is_uniform else layers
     chain.first = layers[0]

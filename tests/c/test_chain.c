@@ -78,6 +78,7 @@ static test_chain build(const recipe *r, int dtype) {
         }
     }
     t.chain.n_layers = r->n_layers;
+    t.chain.n_distinct = n_blocks;
     t.chain.slope_side = r->side;
     if (!r->is_listed) {
         t.chain.first = t.layers[0];

@@ -30,7 +30,7 @@ SIDES = ("output", "input")
 class ChainArrays:
     """A checked chain; its first fields are what ``read_chain`` of the binding takes."""
 
-    layers: np.ndarray  # LAYER, one entry per layer, or one for all if is_uniform
+    layers: np.ndarray  # LAYER, entries that repeat until n_layers, or one for all if is_uniform
     is_uniform: bool
     n_layers: int
     weights_layer_stride: int

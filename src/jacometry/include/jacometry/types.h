@@ -37,11 +37,12 @@ typedef struct {
 } jm_layer;
 
 /*
- * A chain J = F_{L-1} ... F_0.  Either `layers` points to L entries, or it is NULL and every layer
- * is `first` moved on by the layer strides (in elements).
+ * A chain J = F_{L-1} ... F_0.  Either `layers` points to n_distinct entries, which repeat until
+ * there are L, or it is NULL and every layer is `first` moved on by the layer strides (in elements).
  */
 typedef struct {
     ptrdiff_t n_layers;
+    ptrdiff_t n_distinct; /* entries of `layers`: layer k is layers[k % n_distinct] */
     enum jm_slope_side slope_side;
     const jm_layer *layers;
     jm_layer first;
