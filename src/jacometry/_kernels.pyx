@@ -5,11 +5,18 @@ from cpython.buffer cimport (
 )
 from cython.parallel cimport parallel, prange, threadid
 from libc.stdint cimport int64_t
+from libc.string cimport memset
 
 
 cdef extern from "jm_kernels.h" nogil:
     ctypedef struct jm_layer:
-        pass
+        const void *weights
+        const void *slopes
+        Py_ssize_t weights_stride
+        Py_ssize_t slopes_stride
+        Py_ssize_t rows
+        Py_ssize_t cols
+        double shortcut
 
     ctypedef struct jm_chain:
         Py_ssize_t n_layers
@@ -203,53 +210,107 @@ cdef Py_ssize_t first_bad(const Py_ssize_t *bad_layer, Py_ssize_t n_items) noexc
     return -1
 
 
+cdef int read_stack(object array, int core_ndim, const void **elements, Py_ssize_t *sample_stride,
+                    Py_ssize_t *layer_stride) except -1:
+    """Where a stacked array (L, ...) or (B, L, ...) lies, with its strides in elements."""
+    cdef Py_buffer view
+    if array is None:
+        return 0
+    PyObject_GetBuffer(array, &view, PyBUF_STRIDED_RO)
+    elements[0] = view.buf
+    layer_stride[0] = view.strides[view.ndim - core_ndim - 1] // view.itemsize
+    if view.ndim > core_ndim + 1:
+        sample_stride[0] = view.strides[0] // view.itemsize
+    PyBuffer_Release(&view)
+    return 0
+
+
 cdef int read_chain(object spec, jm_chain *chain) except -1:
     """A ChainArrays of ops/chain.py as the C descriptor."""
-    cdef const jm_layer *layers = <const jm_layer *>address(spec.layers)
+    memset(chain, 0, sizeof(jm_chain))
     chain.n_layers = spec.n_layers
-    chain.n_distinct = len(spec.layers)
     chain.slope_side = spec.slope_side
-    chain.layers = NULL if spec.is_uniform else layers
-    chain.first = layers[0]
-    chain.weights_layer_stride = spec.weights_layer_stride
-    chain.slopes_layer_stride = spec.slopes_layer_stride
-    chain.shortcuts = <const double *>address(spec.shortcuts)
+    layers = spec.layers
+    if layers is not None:
+        chain.n_distinct = len(layers)
+        chain.layers = <const jm_layer *>address(layers)
+        chain.first = chain.layers[0]
+        return 0
+    chain.n_distinct = 1
+    read_stack(spec.weights, 2, &chain.first.weights, &chain.first.weights_stride,
+               &chain.weights_layer_stride)
+    read_stack(spec.slopes, 1, &chain.first.slopes, &chain.first.slopes_stride,
+               &chain.slopes_layer_stride)
+    chain.first.rows = chain.first.cols = spec.max_width
+    shortcut = spec.shortcut
+    if type(shortcut) is float:
+        chain.first.shortcut = shortcut
+    else:
+        chain.shortcuts = <const double *>address(shortcut)
     return 0
+
+
+cdef struct ProductCall:
+    # What one call of chain_product gives to every item.
+    chain_product_t kernel
+    jm_chain chain
+    Py_ssize_t max_width
+    Py_ssize_t item_bytes
+    char *out
+    int64_t *exponent
+    Py_ssize_t *bad_layer
+
+
+cdef inline void multiply(const ProductCall *call, Py_ssize_t i, Py_ssize_t begin, Py_ssize_t end,
+                          char *work) noexcept nogil:
+    call.kernel(&call.chain, i, call.max_width, begin, end, call.out + i * call.item_bytes,
+                call.exponent + i, call.bad_layer + i, work)
 
 
 def chain_product(int dtype, spec, Py_ssize_t n_samples, mantissa, exponent, bad_layer,
                   double layer_cost, int n_threads):
-    cdef jm_chain chain
-    read_chain(spec, &chain)
-    cdef Py_ssize_t max_width = spec.max_width, n_in = spec.n_in
-    cdef Py_ssize_t item_bytes = spec.n_out * n_in * (8 if dtype else 4)
-    cdef char *out = <char *>output(mantissa)
-    cdef int64_t *out_exponent = <int64_t *>output(exponent)
-    cdef Py_ssize_t *bad = <Py_ssize_t *>output(bad_layer)
-    cdef chain_product_t kernel = active.chain_product[dtype]
-    cdef Plan cut = plan(n_samples, chain.n_layers, layer_cost, n_threads)
-    cdef size_t bytes = active.chain_product_work[dtype](max_width, n_in)
+    cdef ProductCall call
+    read_chain(spec, &call.chain)
+    cdef Py_ssize_t n_in = spec.n_in, n_layers = call.chain.n_layers
+    call.kernel = active.chain_product[dtype]
+    call.max_width = spec.max_width
+    call.item_bytes = <Py_ssize_t>spec.n_out * n_in * (8 if dtype else 4)
+    call.out = <char *>output(mantissa)
+    call.exponent = <int64_t *>output(exponent)
+    call.bad_layer = <Py_ssize_t *>output(bad_layer)
+    cdef Plan cut = plan(n_samples, n_layers, layer_cost, n_threads)
+    cdef size_t bytes = active.chain_product_work[dtype](call.max_width, n_in)
     cdef char *work = <char *>jm_malloc(bytes * cut.n_spaces)
-    cdef Py_ssize_t i, lo, hi, begin, end, space
+    cdef Py_ssize_t i, lo = 0, hi, begin, end, space
     cdef jm_fp_environment saved
     if work == NULL:
         raise MemoryError("no memory for the workspace of chain_product")
     try:
-        for lo in range(0, n_samples, cut.items_per_round):
+        while lo < n_samples:
             hi = min(lo + cut.items_per_round, n_samples)
-            for begin in range(0, chain.n_layers, cut.layers_per_round):
-                end = min(begin + cut.layers_per_round, chain.n_layers)
-                with nogil, parallel(num_threads=cut.n_threads):
-                    saved = jm_fp_enter()
-                    for i in prange(lo, hi, schedule="dynamic", chunksize=cut.grain):
-                        space = i - lo if end - begin < chain.n_layers else threadid()
-                        kernel(&chain, i, max_width, begin, end, out + i * item_bytes,
-                               out_exponent + i, bad + i, work + space * bytes)
-                    jm_fp_leave(saved)
+            begin = 0
+            while begin < n_layers:
+                end = min(begin + cut.layers_per_round, n_layers)
+                if cut.n_threads == 1:  # a team of one would cost more than a small item
+                    with nogil:
+                        saved = jm_fp_enter()
+                        for i in range(lo, hi):
+                            space = i - lo if end - begin < n_layers else 0
+                            multiply(&call, i, begin, end, work + space * bytes)
+                        jm_fp_leave(saved)
+                else:
+                    with nogil, parallel(num_threads=cut.n_threads):
+                        saved = jm_fp_enter()
+                        for i in prange(lo, hi, schedule="dynamic", chunksize=cut.grain):
+                            space = i - lo if end - begin < n_layers else threadid()
+                            multiply(&call, i, begin, end, work + space * bytes)
+                        jm_fp_leave(saved)
                 PyErr_CheckSignals()
+                begin = end
+            lo = hi
     finally:
         jm_free(work)
-    return first_bad(bad, n_samples)
+    return first_bad(call.bad_layer, n_samples)
 
 
 def chain_vectors(int dtype, spec, bint transposed, start, Py_ssize_t per_sample, log_norms, kept,

@@ -7,10 +7,13 @@ import operator
 import numpy as np
 
 _KINDS = "biuf"
+_FLOAT32, _FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
 
 
 def as_array(name, value) -> np.ndarray:
     """View `value` as a real array, copied only where NumPy must, or raise naming the argument."""
+    if type(value) is np.ndarray and value.dtype.char in "df":  # the usual case, at once
+        return value
     if value is None:
         raise TypeError(f"{name} must be an array, got None")
     if isinstance(value, np.ma.MaskedArray):
@@ -35,8 +38,13 @@ def as_array(name, value) -> np.ndarray:
 
 def common_dtype(*arrays) -> np.dtype:
     """float32 if the floating ones of `arrays` are all float16 or float32, else float64."""
-    sizes = {a.dtype.itemsize for a in arrays if a is not None and a.dtype.kind == "f"}
-    return np.dtype(np.float32 if sizes and max(sizes) <= 4 else np.float64)
+    found = _FLOAT64
+    for array in arrays:
+        if array is not None and array.dtype.kind == "f":
+            if array.dtype.itemsize > _FLOAT32.itemsize:
+                return _FLOAT64
+            found = _FLOAT32
+    return found
 
 
 def with_core(array, dtype, core_ndim) -> np.ndarray:
@@ -45,7 +53,7 @@ def with_core(array, dtype, core_ndim) -> np.ndarray:
     Leading axes keep their strides, so broadcast views are not written out.
     """
     flags = array.flags
-    if array.dtype == dtype and flags.aligned:
+    if flags.aligned and array.dtype == dtype:
         if flags.c_contiguous:
             return array
         itemsize, expected, is_core_contiguous = dtype.itemsize, dtype.itemsize, True

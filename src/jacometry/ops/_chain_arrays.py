@@ -30,12 +30,8 @@ SIDES = ("output", "input")
 class ChainArrays:
     """A checked chain; its first fields are what ``read_chain`` of the binding takes."""
 
-    layers: np.ndarray  # LAYER, entries that repeat until n_layers, or one for all if is_uniform
-    is_uniform: bool
+    layers: np.ndarray | None  # LAYER, entries that repeat until n_layers; None where stacked
     n_layers: int
-    weights_layer_stride: int
-    slopes_layer_stride: int
-    shortcuts: np.ndarray | None
     slope_side: int
     n_in: int
     n_out: int
@@ -45,7 +41,7 @@ class ChainArrays:
     dtype: np.dtype
     n_samples: int | None
     has_shared_weights: bool
-    weights: Any  # (..., L, n, n) array, or a list of arrays and None
+    weights: Any  # stacked (..., L, n, n) array, or a list of arrays and None
     slopes: Any = None
     shortcut: Any = 0.0  # float or (L,) array
 
@@ -153,24 +149,9 @@ def _uniform(weights, slopes, slope_side, shortcut):
     dtype = common_dtype(weights, slopes)
     weights = with_core(weights, dtype, 2)
     slopes = None if slopes is None else with_core(slopes, dtype, 1)
-    shortcut = _check_shortcut(shortcut, n_layers)
-    layers = np.zeros(1, LAYER)
-    layers[0] = (
-        _kernels.address_of(weights),
-        0 if slopes is None else _kernels.address_of(slopes),
-        _sample_stride(weights, 3),
-        0 if slopes is None else _sample_stride(slopes, 2),
-        n,
-        n,
-        shortcut if isinstance(shortcut, float) else 0.0,
-    )
     return ChainArrays(
-        layers=layers,
-        is_uniform=True,
+        layers=None,
         n_layers=n_layers,
-        weights_layer_stride=weights.strides[-3] // weights.itemsize,
-        slopes_layer_stride=0 if slopes is None else slopes.strides[-2] // slopes.itemsize,
-        shortcuts=None if isinstance(shortcut, float) else shortcut,
         slope_side=SIDES.index(slope_side),
         n_in=n,
         n_out=n,
@@ -182,7 +163,7 @@ def _uniform(weights, slopes, slope_side, shortcut):
         has_shared_weights=weights.ndim == 3,
         weights=weights,
         slopes=slopes,
-        shortcut=shortcut,
+        shortcut=_check_shortcut(shortcut, n_layers),
     )
 
 
@@ -246,11 +227,7 @@ def _listed(weights, slopes, slope_side, shortcut):
     layers["shortcut"] = shortcuts
     return ChainArrays(
         layers=layers,
-        is_uniform=False,
         n_layers=n_layers,
-        weights_layer_stride=0,
-        slopes_layer_stride=0,
-        shortcuts=None,
         slope_side=SIDES.index(slope_side),
         n_in=widths[0],
         n_out=widths[-1],

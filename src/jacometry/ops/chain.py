@@ -91,14 +91,15 @@ def chain_product(
 
     n_items = 1 if chain.n_samples is None else chain.n_samples
     n_in = chain.n_in
-    mantissa = np.zeros((n_items, chain.n_out, n_in), chain.dtype)
-    exponent = np.zeros(n_items, np.int64)
+    mantissa = np.empty((n_items, chain.n_out, n_in), chain.dtype)
+    exponent = np.empty(n_items, np.int64)
     bad_item, bad_layer = -1, np.empty(n_items, np.intp)
 
     if chain.n_layers == 0:
         mantissa[:] = np.eye(n_in) / 2
         exponent[:] = 1 if n_in else 0
     elif chain.has_empty_width or not n_items:
+        mantissa[:] = exponent[:] = 0
         _scan_empty(chain, check_finite)
     elif _backend.is_reference():
         reference = _backend.reference("chain")
@@ -108,7 +109,7 @@ def chain_product(
     else:
         layer_cost = 2.0 * chain.max_width**2 * n_in
         bad_item = _kernels.chain_product(
-            int(chain.dtype == np.float64), chain, n_items, mantissa, exponent, bad_layer,
+            int(chain.dtype.itemsize == 8), chain, n_items, mantissa, exponent, bad_layer,
             layer_cost, n_threads,
         )  # fmt: skip
 

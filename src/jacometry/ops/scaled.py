@@ -37,13 +37,13 @@ class ScaledArray:
     __array_ufunc__ = None
 
     def __init__(self, mantissa, exponent):
-        self.mantissa = np.asarray(mantissa)
-        self.exponent = np.asarray(exponent, dtype=np.int64)
-        batch = self.exponent.shape
-        item_ndim = self.mantissa.ndim - len(batch)
-        if self.mantissa.shape[: len(batch)] != batch or item_ndim not in (1, 2):
+        self.mantissa = mantissa = np.asarray(mantissa)
+        self.exponent = exponent = np.asarray(exponent, np.int64)
+        shape, batch = mantissa.shape, exponent.shape
+        n_batch_axes = len(batch)
+        if shape[:n_batch_axes] != batch or len(shape) - n_batch_axes not in (1, 2):
             raise ValueError(
-                f"exponent must have the batch shape of mantissa {self.mantissa.shape} "
+                f"exponent must have the batch shape of mantissa {shape} "
                 f"(vectors or matrices), got {batch}"
             )
 
