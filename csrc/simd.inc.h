@@ -3,6 +3,7 @@
  *
  *   JM_V, JM_VW            a vector of JM_VW lanes; + - * / and unary - work lane by lane
  *   JM_LOAD, JM_STORE      unaligned access
+ *   JM_LOAD_FIRST(p, n)    p[0..n) and zeros, 1 <= n <= JM_VW; reads no further
  *   JM_SPLAT(x)            x in every lane
  *   JM_FMADD(a, b, c)      a * b + c, fused exactly where the instruction set fuses
  *   JM_FMADD_S(a, b, c)    the same for one JM_T: bit for bit what a lane gives
@@ -13,6 +14,7 @@
  *   JM_VSQRT(a)            square root
  *   JM_VLESS(a, b, x, y)   per lane a < b ? x : y
  *   JM_ANY_ABOVE(a, b)     whether a > b in some lane
+ *   JM_ANY_NAN(a)          whether some lane is NaN
  *   JM_ROUNDER             (x + JM_ROUNDER) - JM_ROUNDER is x rounded to an integer
  *   JM_VPOW2(s)            2^k, s = k + JM_ROUNDER, where that is a normal number
  *   JM_U, JM_MIN_EXP, JM_MAX_EXP   unit roundoff; exponents of the normal range as in float.h
@@ -24,6 +26,7 @@
 #undef JM_V
 #undef JM_VW
 #undef JM_LOAD
+#undef JM_LOAD_FIRST
 #undef JM_STORE
 #undef JM_SPLAT
 #undef JM_FMADD
@@ -35,6 +38,7 @@
 #undef JM_VSQRT
 #undef JM_VLESS
 #undef JM_ANY_ABOVE
+#undef JM_ANY_NAN
 #undef JM_ROUNDER
 #undef JM_VPOW2
 #undef JM_U
@@ -130,15 +134,20 @@ typedef JM_T JM_NAME(jm_vector_at)
 #define JM_VSQRT(a) JM_MM(sqrt)(a)
 #if JM_VECTOR_BYTES == 64 && JM_IS_F64
 #define JM_ANY_ABOVE(a, b) (_mm512_cmp_pd_mask((a), (b), _CMP_GT_OQ) != 0)
+#define JM_ANY_NAN(a) (_mm512_cmp_pd_mask((a), (a), _CMP_UNORD_Q) != 0)
 #elif JM_VECTOR_BYTES == 64
 #define JM_ANY_ABOVE(a, b) (_mm512_cmp_ps_mask((a), (b), _CMP_GT_OQ) != 0)
+#define JM_ANY_NAN(a) (_mm512_cmp_ps_mask((a), (a), _CMP_UNORD_Q) != 0)
 #elif JM_VECTOR_BYTES == 32
 #define JM_ANY_ABOVE(a, b) (JM_MM(movemask)(JM_MM(cmp)((a), (b), _CMP_GT_OQ)) != 0)
+#define JM_ANY_NAN(a) (JM_MM(movemask)(JM_MM(cmp)((a), (a), _CMP_UNORD_Q)) != 0)
 #else
 #define JM_ANY_ABOVE(a, b) (JM_MM(movemask)(JM_MM(cmpgt)((a), (b))) != 0)
+#define JM_ANY_NAN(a) (JM_MM(movemask)(JM_MM(cmpunord)((a), (a))) != 0)
 #endif
 #elif defined(__aarch64__)
 #define JM_ANY_ABOVE(a, b) (vmaxvq_u32((uint32x4_t)((a) > (b))) != 0)
+#define JM_ANY_NAN(a) (vmaxvq_u32((uint32x4_t)((a) != (a))) != 0)
 #if JM_IS_F64
 #define JM_FMADD(a, b, c) vfmaq_f64((c), (a), (b))
 #define JM_VMAX(a, b) vmaxnmq_f64((a), (b))
@@ -185,7 +194,25 @@ typedef uint32_t JM_NAME(jm_word) __attribute__((vector_size(JM_VECTOR_BYTES)));
 JM_INLINE JM_V JM_NAME(jm_vpow2)(JM_V s) { return (JM_V)(((JM_NAME(jm_word))s + 127) << 23); }
 #endif
 #undef JM_ABS_BITS
+/* By a mask, or over the stack: a copy of variable length that the reader waits for. */
+JM_INLINE JM_V JM_NAME(jm_load_first)(const JM_T *p, ptrdiff_t n) {
+#if defined(__x86_64__) && JM_VECTOR_BYTES == 64
+    return JM_MM(maskz_loadu)((1u << n) - 1, p);
+#elif defined(__x86_64__) && JM_VECTOR_BYTES == 32
+#if JM_IS_F64
+    const JM_BITS lane = {0, 1, 2, 3};
+#else
+    const JM_BITS lane = {0, 1, 2, 3, 4, 5, 6, 7};
+#endif
+    return JM_MM(maskload)(p, (__m256i)(lane < (JM_BITS){0} + (int)n));
+#else
+    JM_T lanes[JM_VW] = {0};
+    memcpy(lanes, p, (size_t)n * sizeof(JM_T));
+    return JM_LOAD(lanes);
+#endif
+}
 #undef JM_BITS
+#define JM_LOAD_FIRST(p, n) JM_NAME(jm_load_first)((p), (n))
 #define JM_VABS(a) JM_NAME(jm_vabs)(a)
 #if defined(__x86_64__) && JM_VECTOR_BYTES == 64
 #define JM_RANGE_MAX_ABS 0x0B /* larger magnitude, sign cleared */
@@ -201,6 +228,7 @@ JM_INLINE JM_V JM_NAME(jm_vpow2)(JM_V s) { return (JM_V)(((JM_NAME(jm_word))s + 
 #define JM_VW 1
 #define JM_V JM_T
 #define JM_LOAD(p) (*(p))
+#define JM_LOAD_FIRST(p, n) ((void)(n), *(p))
 #define JM_STORE(p, v) (*(p) = (v))
 #define JM_SPLAT(x) ((JM_T)(x))
 #define JM_FMADD(a, b, c) ((a) * (b) + (c))
@@ -213,5 +241,6 @@ JM_INLINE JM_V JM_NAME(jm_vpow2)(JM_V s) { return (JM_V)(((JM_NAME(jm_word))s + 
 #define JM_VLESS(a, b, x, y) ((a) < (b) ? (x) : (y))
 #define JM_VPOW2(s) JM_LDEXP((JM_T)1, (int)((s) - JM_ROUNDER))
 #define JM_ANY_ABOVE(a, b) ((a) > (b))
+#define JM_ANY_NAN(a) isnan(a)
 
 #endif

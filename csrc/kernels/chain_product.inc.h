@@ -1,15 +1,39 @@
 /* The product J = F_{L-1} ... F_0 of a chain, one sample at a time; see chain_step.inc.h. */
 
+/* Bytes of W, and rows of it at least, that are worked on while all panels pass; see below. */
+#ifndef JM_ROW_BLOCK
+#define JM_ROW_BLOCK (1 << 17)
+#define JM_LEAST_ROWS 20
+#endif
+
 /* What a product in progress keeps at the start of its workspace. */
 typedef struct {
     int64_t exponent;
+    JM_T largest;        /* magnitude in the block, as far as the maxima saw: they pass over NaN */
     ptrdiff_t rows;      /* of the block of columns in `current` */
     ptrdiff_t bad_layer; /* first layer with a non-finite entry, or -1 */
     int current;         /* which of the two blocks */
     int is_zero;
 } JM_NAME(chain_state);
 
-/* The workspace of a product: its state and what lies behind it. */
+/* How a block is cut: into n panels, the first n_narrow of `narrow` vectors, the rest one wider. */
+typedef struct {
+    ptrdiff_t n, narrow, n_narrow;
+} JM_NAME(chain_panels);
+
+JM_INLINE JM_NAME(chain_panels) JM_NAME(chain_panels_of)(ptrdiff_t n_vectors) {
+    const ptrdiff_t n = JM_PANELS(n_vectors);
+    const JM_NAME(chain_panels) panels = {n, n_vectors / n, n - n_vectors % n};
+    return panels;
+}
+
+/* Vectors in panel p. */
+JM_INLINE ptrdiff_t JM_NAME(chain_panel_width)(const JM_NAME(chain_panels) * panels, ptrdiff_t p) {
+    return panels->narrow + (p >= panels->n_narrow);
+}
+
+/* The workspace of a product: its state and what lies behind it.  A block's panels lie one by one.
+ */
 typedef struct {
     JM_NAME(chain_state) * state;
     JM_T *block[2];   /* (max_width, padded columns) each */
@@ -18,6 +42,7 @@ typedef struct {
     JM_T *weights;    /* scaled copies for a careful step */
     JM_T *slopes;
     ptrdiff_t n_vectors; /* per row of a block */
+    JM_NAME(chain_panels) panels;
 } JM_NAME(chain_product_space);
 
 static size_t JM_NAME(chain_product_layout)(ptrdiff_t max_width, ptrdiff_t n_in, void *work,
@@ -46,6 +71,7 @@ static size_t JM_NAME(chain_product_layout)(ptrdiff_t max_width, ptrdiff_t n_in,
         space->weights = (void *)(base + offsets[5]);
         space->slopes = (void *)(base + offsets[6]);
         space->n_vectors = n_vectors;
+        space->panels = JM_NAME(chain_panels_of)(n_vectors);
     }
     return end;
 }
@@ -53,12 +79,6 @@ static size_t JM_NAME(chain_product_layout)(ptrdiff_t max_width, ptrdiff_t n_in,
 /* Bytes of workspace, of 64-byte alignment, that chain_product needs. */
 static size_t JM_NAME(chain_product_work)(ptrdiff_t max_width, ptrdiff_t n_in) {
     return JM_NAME(chain_product_layout)(max_width, n_in, NULL, NULL);
-}
-
-/* Where element (i, j) of a block of n_rows rows lies: panels of nearly equal width, one by one. */
-static ptrdiff_t JM_NAME(chain_first_vector)(ptrdiff_t n_vectors, ptrdiff_t panel) {
-    const ptrdiff_t n_panels = (n_vectors + JM_PANEL - 1) / JM_PANEL;
-    return panel * n_vectors / n_panels;
 }
 
 /* Bytes of the current block. */
@@ -71,13 +91,11 @@ static JM_NAME(chain_range)
     JM_NAME(chain_block)(const JM_NAME(chain_step) * step,
                          const JM_NAME(chain_product_space) * space, const JM_T *in, JM_T *out) {
     JM_NAME(chain_range) range = JM_NAME(chain_no_range)();
-    const ptrdiff_t n_panels = (space->n_vectors + JM_PANEL - 1) / JM_PANEL;
-    for (ptrdiff_t p = 0; p < n_panels; p++) {
-        const ptrdiff_t begin = JM_NAME(chain_first_vector)(space->n_vectors, p);
-        const ptrdiff_t end = JM_NAME(chain_first_vector)(space->n_vectors, p + 1);
-        JM_NAME(chain_panel)
-        (step, (int)(end - begin), in + begin * JM_VW * step->cols,
-         out + begin * JM_VW * step->rows, space->panel, &range);
+    for (ptrdiff_t p = 0; p < space->panels.n; p++) {
+        const ptrdiff_t nv = JM_NAME(chain_panel_width)(&space->panels, p);
+        JM_NAME(chain_panel)(step, (int)nv, in, out, space->panel, &range);
+        in += nv * JM_VW * step->cols;
+        out += nv * JM_VW * step->rows;
     }
     return range;
 }
@@ -97,6 +115,7 @@ static void JM_NAME(chain_normalize)(const JM_NAME(chain_product_space) * space,
     JM_NAME(scale_by_power)
     (state->rows * space->n_vectors * JM_VW, space->block[state->current], -e);
     state->exponent += e;
+    state->largest = JM_LDEXP(largest, -e);
 }
 
 /* The same, once its exponent has left +-JM_LAZY. */
@@ -143,6 +162,7 @@ static void JM_NAME(chain_product_layer)(const jm_chain *chain, ptrdiff_t k, ptr
     state->current = 1 - state->current;
     state->rows = step.rows;
     state->is_zero = largest == 0;
+    state->largest = largest;
     if (largest > 0 && !isinf(largest))
         JM_NAME(chain_keep_in_window)(space, largest);
 }
@@ -170,24 +190,26 @@ JM_INLINE int JM_NAME(chain_leaves)(const JM_NAME(chain_window) * window, JM_V r
 }
 
 /*
- * chain_run where a row is one vector and all of them fit the registers, which saves the way
- * through memory from each layer to the next.  Operations and their order are those of chain_tile.
+ * Square layers [k, end) of a stacked chain where a row is one vector and all of them fit the
+ * registers, which saves the way through memory from each layer to the next.  `step` is layer k
+ * and moves on; `largest` gets the magnitudes of the last result, by lane.  Returns the first layer
+ * that does not stand, or end.  Operations and their order are those of chain_tile.
+ *
+ * Bound: the latency of n fused operations a layer; from main memory, its bandwidth from n = 4.
  */
 JM_INLINE ptrdiff_t JM_NAME(chain_run_resident)(const int n, const jm_chain *chain, ptrdiff_t k,
-                                                ptrdiff_t end, const JM_NAME(chain_step) * step,
-                                                const JM_NAME(chain_product_space) * space) {
+                                                ptrdiff_t end, JM_NAME(chain_step) * step,
+                                                JM_V *row, JM_V *largest) {
     const JM_NAME(chain_window) window = JM_NAME(chain_window_of)(n);
-    JM_T *block = space->block[space->state->current];
+    const int has_shortcut = step->shortcut != 0 || chain->shortcuts;
     const JM_T *w = step->weights, *s = step->slopes;
-    JM_V c = JM_SPLAT(step->shortcut), row[JM_RESIDENT];
-    JM_UNROLL
-    for (int i = 0; i < n; i++)
-        row[i] = JM_LOAD(block + i * JM_VW);
+    JM_V c = JM_SPLAT(step->shortcut);
     for (; k < end; k++) {
         JM_V next[JM_RESIDENT], between = JM_SPLAT(0), result = JM_SPLAT(0);
         if (chain->shortcuts)
             c = JM_SPLAT((JM_T)chain->shortcuts[k]);
-        JM_PREFETCH((const char *)w + JM_AHEAD);
+        for (size_t line = 0; line < n * n * sizeof(JM_T); line += 64)
+            JM_PREFETCH((const char *)w + JM_AHEAD + line);
         JM_UNROLL
         for (int i = 0; i < n; i++)
             next[i] = JM_SPLAT(0);
@@ -208,12 +230,13 @@ JM_INLINE ptrdiff_t JM_NAME(chain_run_resident)(const int n, const jm_chain *cha
                 between = JM_VMAX_ABS(next[i], between);
                 next[i] *= JM_SPLAT(s[i]);
             }
-            if (step->shortcut != 0 || chain->shortcuts)
+            if (has_shortcut)
                 next[i] = JM_FMADD(c, row[i], next[i]);
             result = JM_VMAX_ABS(next[i], result);
         }
         if (JM_NAME(chain_leaves)(&window, result, s != NULL, between))
             break;
+        *largest = result;
         JM_UNROLL
         for (int i = 0; i < n; i++)
             row[i] = next[i];
@@ -221,14 +244,86 @@ JM_INLINE ptrdiff_t JM_NAME(chain_run_resident)(const int n, const jm_chain *cha
         if (s)
             s += chain->slopes_layer_stride;
     }
-    JM_UNROLL
-    for (int i = 0; i < n; i++)
-        JM_STORE(block + i * JM_VW, row[i]);
     return k;
 }
 
 /*
- * Square layers [k, end) of a uniform chain, while all goes plainly.  n is a constant where it is
+ * One panel through a square layer of constant size: chain_rows_of with every height a constant.
+ */
+JM_INLINE const char *JM_NAME(chain_square_panel)(const int nv, const int n,
+                                                  const JM_NAME(chain_step) * step, const JM_T *in,
+                                                  JM_T *out, const char *ahead,
+                                                  JM_NAME(chain_range) * range) {
+    const int n_tiles = (n + JM_TILE_ROWS(nv) - 1) / JM_TILE_ROWS(nv);
+    const int low = n / n_tiles, tall = low + 1, n_tall = n % n_tiles;
+    ptrdiff_t i = 0;
+    for (; i < n_tall * tall; i += tall) {
+        ahead = JM_NAME(chain_fetch)(tall, nv, ahead);
+        JM_NAME(chain_tile)
+        (tall, nv, step, n, n, 1, i, in, nv * JM_VW, in, out, nv * JM_VW, range);
+    }
+    for (; i < n; i += low) {
+        ahead = JM_NAME(chain_fetch)(low, nv, ahead);
+        JM_NAME(chain_tile)
+        (low, nv, step, n, n, 1, i, in, nv * JM_VW, in, out, nv * JM_VW, range);
+    }
+    return ahead;
+}
+
+/*
+ * All panels through a square layer, plainly, with the slopes (if any) on the output side.
+ *
+ * Bound: flops, 2 n^3 a layer and sample, with W from L2 at 2 bytes a cycle; from main memory, n^2
+ * numbers a layer up to n = 16 or so.  Rows are taken in blocks whose part of W stays in L2 while
+ * the panels pass.
+ */
+JM_INLINE void JM_NAME(chain_square_layer)(const ptrdiff_t n, const int is_constant,
+                                           const JM_NAME(chain_panels) * panels,
+                                           const JM_NAME(chain_step) * step, const JM_T *in,
+                                           JM_T *out, JM_NAME(chain_range) * range) {
+    const char *ahead = (const char *)step->weights + JM_AHEAD;
+    if (is_constant) {
+        const int narrow = (int)panels->narrow, wide = narrow < JM_PANEL ? narrow + 1 : narrow;
+        for (ptrdiff_t p = 0; p < panels->n; p++) {
+            if (p < panels->n_narrow) {
+                ahead = JM_NAME(chain_square_panel)(narrow, (int)n, step, in, out, ahead, range);
+                in += narrow * JM_VW * n;
+                out += narrow * JM_VW * n;
+            } else {
+                ahead = JM_NAME(chain_square_panel)(wide, (int)n, step, in, out, ahead, range);
+                in += wide * JM_VW * n;
+                out += wide * JM_VW * n;
+            }
+        }
+        return;
+    }
+    ptrdiff_t n_rows = JM_ROW_BLOCK / (n * (ptrdiff_t)sizeof(JM_T));
+    n_rows = n_rows < JM_LEAST_ROWS ? JM_LEAST_ROWS : n_rows;
+    for (ptrdiff_t begin = 0; begin < n; begin += n_rows) {
+        const ptrdiff_t end = begin + n_rows < n ? begin + n_rows : n;
+        for (ptrdiff_t p = 0, at = 0; p < panels->n; p++) {
+            const ptrdiff_t nv = JM_NAME(chain_panel_width)(panels, p);
+            switch (nv) {
+#define JM_WIDTH(width)                                                                            \
+    case width:                                                                                    \
+        if (width <= JM_PANEL)                                                                     \
+            ahead = JM_NAME(chain_rows_of)(width <= JM_PANEL ? width : 1, step, begin, end, n, n,  \
+                                           1, in + at, width * JM_VW, in + at, out + at,           \
+                                           width * JM_VW, ahead, range);                           \
+        break;
+                JM_WIDTH(1)
+                JM_WIDTH(2)
+                JM_WIDTH(3)
+                JM_WIDTH(4)
+#undef JM_WIDTH
+            }
+            at += nv * JM_VW * n;
+        }
+    }
+}
+
+/*
+ * Square layers [k, end) of a stacked chain, while all goes plainly.  n is a constant where it is
  * worth the code.  Returns the first layer whose result was out of the window, which does not
  * stand, or end.
  */
@@ -236,44 +331,34 @@ JM_INLINE ptrdiff_t JM_NAME(chain_run)(const ptrdiff_t n, const int is_constant,
                                        const jm_chain *chain, ptrdiff_t k, ptrdiff_t end,
                                        ptrdiff_t sample,
                                        const JM_NAME(chain_product_space) * space) {
-    const ptrdiff_t n_vectors = (n + JM_VW - 1) / JM_VW;
-    const ptrdiff_t n_panels = (n_vectors + JM_PANEL - 1) / JM_PANEL;
     const JM_NAME(chain_window) window = JM_NAME(chain_window_of)(n);
     JM_NAME(chain_state) *state = space->state;
     JM_T *in = space->block[state->current], *out = space->block[1 - state->current];
     JM_NAME(chain_step) step = JM_NAME(chain_step_of)(chain, k, sample, 0);
     const int scales_input = step.slopes && step.slopes_first;
-    const size_t bytes = (size_t)(n * n) * sizeof(JM_T);
+    const JM_NAME(chain_panels) panels = JM_NAME(chain_panels_of)((n + JM_VW - 1) / JM_VW);
+    JM_V largest = JM_SPLAT(state->largest);
 
-    if (is_constant && n <= JM_RESIDENT)
-        return JM_NAME(chain_run_resident)((int)n, chain, k, end, &step, space);
+    if (is_constant && n <= JM_RESIDENT) {
+        JM_V row[JM_RESIDENT];
+        JM_UNROLL
+        for (int i = 0; i < n; i++)
+            row[i] = JM_LOAD(in + i * JM_VW);
+        k = JM_NAME(chain_run_resident)((int)n, chain, k, end, &step, row, &largest);
+        JM_UNROLL
+        for (int i = 0; i < n; i++)
+            JM_STORE(in + i * JM_VW, row[i]);
+        state->largest = JM_NAME(largest_lane)(largest);
+        return k;
+    }
     for (; k < end; k++) {
         JM_NAME(chain_range) range = JM_NAME(chain_no_range)();
         if (chain->shortcuts)
             step.shortcut = (JM_T)chain->shortcuts[k];
-        for (size_t line = 0; line < bytes; line += 64)
-            JM_PREFETCH((const char *)step.weights + JM_AHEAD + line);
-        if (is_constant && !scales_input) {
-            JM_UNROLL
-            for (ptrdiff_t p = 0; p < n_panels; p++) {
-                const ptrdiff_t first = p * n_vectors / n_panels;
-                const int nv = (int)((p + 1) * n_vectors / n_panels - first);
-                const int n_tiles = ((int)n + JM_TILE_ROWS(nv) - 1) / JM_TILE_ROWS(nv);
-                const int height = ((int)n + n_tiles - 1) / n_tiles;
-                const JM_T *panel = in + first * JM_VW * n;
-                ptrdiff_t i = 0;
-                for (; i + height <= n; i += height)
-                    JM_NAME(chain_tile)
-                (height, nv, &step, n, n, 1, i, panel, nv * JM_VW, panel, out + first * JM_VW * n,
-                 nv * JM_VW, &range);
-                if (n % height)
-                    JM_NAME(chain_tile)
-                (n % height, nv, &step, n, n, 1, i, panel, nv * JM_VW, panel,
-                 out + first * JM_VW * n, nv * JM_VW, &range);
-            }
-        } else {
+        if (scales_input)
             range = JM_NAME(chain_block)(&step, space, in, out);
-        }
+        else
+            JM_NAME(chain_square_layer)(n, is_constant, &panels, &step, in, out, &range);
         JM_V result = range.result[0], between = range.between[0];
         for (int v = 1; v < JM_PANEL; v++) {
             result = JM_VMAX(range.result[v], result);
@@ -281,6 +366,7 @@ JM_INLINE ptrdiff_t JM_NAME(chain_run)(const ptrdiff_t n, const int is_constant,
         }
         if (JM_NAME(chain_leaves)(&window, result, step.slopes != NULL, between))
             break;
+        largest = result;
         JM_T *const previous = in;
         in = out;
         out = previous;
@@ -289,6 +375,7 @@ JM_INLINE ptrdiff_t JM_NAME(chain_run)(const ptrdiff_t n, const int is_constant,
         if (step.slopes)
             step.slopes += chain->slopes_layer_stride;
     }
+    state->largest = JM_NAME(largest_lane)(largest);
     return k;
 }
 
@@ -331,83 +418,114 @@ static void JM_NAME(chain_product_plain)(const jm_chain *chain, ptrdiff_t sample
 static void JM_NAME(chain_identity)(ptrdiff_t n, const JM_NAME(chain_product_space) * space) {
     JM_T *block = space->block[0];
     memset(block, 0, (size_t)(n * space->n_vectors * JM_VW) * sizeof(JM_T));
-    const ptrdiff_t n_panels = (space->n_vectors + JM_PANEL - 1) / JM_PANEL;
-    for (ptrdiff_t p = 0; p < n_panels; p++) {
-        const ptrdiff_t begin = JM_NAME(chain_first_vector)(space->n_vectors, p) * JM_VW;
-        const ptrdiff_t end = JM_NAME(chain_first_vector)(space->n_vectors, p + 1) * JM_VW;
-        for (ptrdiff_t j = begin; j < end && j < n; j++)
-            block[begin * n + j * (end - begin) + (j - begin)] = 1;
+    for (ptrdiff_t p = 0, first = 0; p < space->panels.n; p++) {
+        const ptrdiff_t width = JM_NAME(chain_panel_width)(&space->panels, p) * JM_VW;
+        for (ptrdiff_t j = first; j < first + width && j < n; j++)
+            block[first * n + j * width + (j - first)] = 1;
+        first += width;
     }
-    const JM_NAME(chain_state) start = {.rows = n, .bad_layer = -1};
+    const JM_NAME(chain_state) start = {.largest = 1, .rows = n, .bad_layer = -1};
     *space->state = start;
 }
 
 /*
  * F_0 itself as the first block, which spares the product with the identity and has its bits.
- * Returns whether it stands, as in chain_product_layer.
+ * Returns whether it stands, as in chain_product_layer.  A NaN is left to the look at the result.
  */
 static int JM_NAME(chain_first_factor)(const jm_chain *chain, ptrdiff_t sample, ptrdiff_t n_in,
                                        const JM_NAME(chain_product_space) * space) {
     const JM_NAME(chain_step) step = JM_NAME(chain_step_of)(chain, 0, sample, 0);
     if (!step.weights)
         return 0;
-    JM_T *block = space->block[0];
-    const ptrdiff_t n_panels = (space->n_vectors + JM_PANEL - 1) / JM_PANEL;
-    for (ptrdiff_t p = 0; p < n_panels; p++) {
-        const ptrdiff_t begin = JM_NAME(chain_first_vector)(space->n_vectors, p) * JM_VW;
-        const ptrdiff_t end = JM_NAME(chain_first_vector)(space->n_vectors, p + 1) * JM_VW;
-        const ptrdiff_t filled = (end < n_in ? end : n_in) - begin;
-        for (ptrdiff_t i = 0; i < step.rows; i++) {
-            JM_T *row = block + begin * step.rows + i * (end - begin);
-            memcpy(row, step.weights + i * n_in + begin, (size_t)filled * sizeof(JM_T));
-            for (ptrdiff_t j = filled; j < end - begin; j++)
-                row[j] = 0;
-            for (ptrdiff_t j = 0; step.slopes && j < filled; j++)
-                row[j] *= step.slopes[step.slopes_first ? begin + j : i];
-            if (step.shortcut != 0 && i >= begin && i < begin + filled)
-                row[i - begin] += step.shortcut;
-        }
+    const JM_T *s_first = step.slopes_first ? step.slopes : NULL;
+    const JM_T *s_last = step.slopes_first ? NULL : step.slopes;
+    JM_V result = JM_SPLAT(0), between = JM_SPLAT(0);
+    JM_T *panel = space->block[0];
+    for (ptrdiff_t p = 0, first = 0; p < space->panels.n; p++) {
+        const ptrdiff_t width = JM_NAME(chain_panel_width)(&space->panels, p) * JM_VW;
+        for (ptrdiff_t i = 0; i < step.rows; i++)
+            for (ptrdiff_t j = 0; j < width; j += JM_VW) {
+                const ptrdiff_t left = n_in - first - j;
+                const JM_T *at = step.weights + i * n_in + first + j;
+                JM_V x = left < JM_VW ? JM_LOAD_FIRST(at, left) : JM_LOAD(at);
+                if (s_last) {
+                    between = JM_VMAX_ABS(x, between);
+                    x *= JM_SPLAT(s_last[i]);
+                }
+                if (s_first) {
+                    at = s_first + first + j;
+                    x *= left < JM_VW ? JM_LOAD_FIRST(at, left) : JM_LOAD(at);
+                }
+                result = JM_VMAX_ABS(x, result);
+                JM_STORE(panel + i * width + j, x);
+            }
+        for (ptrdiff_t i = first; step.shortcut != 0 && i < first + width && i < n_in; i++)
+            panel[i * width + i - first] += step.shortcut;
+        panel += width * step.rows;
+        first += width;
     }
     const JM_NAME(chain_state) start = {.rows = step.rows, .bad_layer = -1};
     *space->state = start;
-    const JM_T largest = JM_NAME(max_abs)(step.rows * space->n_vectors * JM_VW, block);
-    const JM_T between = !step.slopes        ? 1
-                         : step.slopes_first ? JM_NAME(max_abs)(step.cols, step.slopes)
-                                             : JM_NAME(max_abs)(step.rows * n_in, step.weights);
-    if (!JM_NAME(chain_is_safe)(largest, step.cols) || !JM_NAME(chain_is_safe)(between, step.cols))
+    const ptrdiff_t n_block = step.rows * space->n_vectors * JM_VW;
+    const JM_T largest = step.shortcut != 0 ? JM_NAME(max_abs)(n_block, space->block[0])
+                                            : JM_NAME(largest_lane)(result);
+    const JM_T middle = s_last    ? JM_NAME(largest_lane)(between)
+                        : s_first ? JM_NAME(max_abs)(step.cols, s_first)
+                                  : 1;
+    if (!JM_NAME(chain_is_safe)(largest, step.cols) || !JM_NAME(chain_is_safe)(middle, step.cols))
         return 0;
+    space->state->largest = largest;
     JM_NAME(chain_keep_in_window)(space, largest);
     return 1;
 }
 
-/* Writes the current block, its largest magnitude given, row by row as mantissa and exponent. */
-static void JM_NAME(chain_product_finish)(ptrdiff_t n_in, JM_T largest,
-                                          const JM_NAME(chain_product_space) * space,
-                                          JM_T *mantissa, int64_t *exponent) {
+/*
+ * Writes the current block, row by row, as mantissa and exponent.  Returns whether it is finite: if
+ * not, what was written does not stand.
+ */
+static int JM_NAME(chain_write)(ptrdiff_t n_in, const JM_NAME(chain_product_space) * space,
+                                JM_T *mantissa, int64_t *exponent) {
+    const JM_NAME(chain_state) *state = space->state;
+    const int e = state->largest > 0 ? JM_NAME(exponent_of)(state->largest) : 0;
+    const JM_V factor = JM_SPLAT(JM_NAME(power_of_two)(-e));
+    const ptrdiff_t rows = state->rows, whole_end = rows * n_in - JM_VW;
+    JM_V poison = JM_SPLAT(0);
+    JM_T part[JM_VW];
+    /* What the last vector of a row has too much goes to the next row's first, written later. */
+    const JM_T *panel = space->block[state->current] + rows * space->n_vectors * JM_VW;
+    for (ptrdiff_t p = space->panels.n - 1, first = space->n_vectors * JM_VW; p >= 0; p--) {
+        const ptrdiff_t width = JM_NAME(chain_panel_width)(&space->panels, p) * JM_VW;
+        panel -= rows * width;
+        first -= width;
+        for (ptrdiff_t i = 0; i < rows; i++)
+            for (ptrdiff_t j = 0; j < width; j += JM_VW) {
+                const JM_V x = JM_LOAD(panel + i * width + j) * factor;
+                const ptrdiff_t at = i * n_in + first + j, left = n_in - first - j;
+                poison = JM_FMADD(x, JM_SPLAT(0), poison);
+                if (at <= whole_end) {
+                    JM_STORE(mantissa + at, x);
+                } else {
+                    JM_STORE(part, x);
+                    memcpy(mantissa + at, part,
+                           (size_t)(left < JM_VW ? left : JM_VW) * sizeof(JM_T));
+                }
+            }
+    }
+    *exponent = state->largest > 0 ? state->exponent + e : 0;
+    return !JM_ANY_NAN(poison);
+}
+
+/* The same for a block with NaN or infinity, which is written as it is, with exponent 0. */
+static void JM_NAME(chain_write_non_finite)(ptrdiff_t n_in,
+                                            const JM_NAME(chain_product_space) * space,
+                                            JM_T *mantissa, int64_t *exponent) {
     JM_NAME(chain_state) *state = space->state;
     JM_T *block = space->block[state->current];
-    const ptrdiff_t n_block = state->rows * space->n_vectors * JM_VW;
-    if (isinf(largest)) { /* an item with NaN or infinity is written as it is, with exponent 0 */
-        const int64_t limit = 4 * JM_MAX_EXP;
-        const int64_t e = state->exponent;
-        for (ptrdiff_t i = 0; i < n_block; i++)
-            block[i] = JM_LDEXP(block[i], (int)(e > limit ? limit : e < -limit ? -limit : e));
-        state->exponent = 0;
-    } else if (largest > 0) {
-        JM_NAME(chain_normalize)(space, largest);
-    } else {
-        state->exponent = 0;
-    }
-    const ptrdiff_t n_panels = (space->n_vectors + JM_PANEL - 1) / JM_PANEL;
-    for (ptrdiff_t p = 0; p < n_panels; p++) {
-        const ptrdiff_t begin = JM_NAME(chain_first_vector)(space->n_vectors, p) * JM_VW;
-        const ptrdiff_t end = JM_NAME(chain_first_vector)(space->n_vectors, p + 1) * JM_VW;
-        const ptrdiff_t n_columns = (end < n_in ? end : n_in) - begin;
-        for (ptrdiff_t i = 0; i < state->rows; i++)
-            memcpy(mantissa + i * n_in + begin, block + begin * state->rows + i * (end - begin),
-                   (size_t)n_columns * sizeof(JM_T));
-    }
-    *exponent = state->exponent;
+    const int64_t limit = 4 * JM_MAX_EXP, e = state->exponent;
+    for (ptrdiff_t i = 0; i < state->rows * space->n_vectors * JM_VW; i++)
+        block[i] = JM_LDEXP(block[i], (int)(e > limit ? limit : e < -limit ? -limit : e));
+    state->largest = 0;
+    (void)JM_NAME(chain_write)(n_in, space, mantissa, exponent);
 }
 
 /*
@@ -432,6 +550,7 @@ static int JM_NAME(chain_product)(const jm_chain *chain, ptrdiff_t sample, ptrdi
     JM_NAME(chain_product_layout)(max_width, n_in, work, &space);
     JM_NAME(chain_state) *state = space.state;
     const JM_NAME(chain_state) start = *state;
+    const int is_last = end == chain->n_layers;
     ptrdiff_t done = begin;
     if (begin > 0)
         memcpy(space.checkpoint, space.block[state->current], JM_NAME(chain_block_bytes)(&space));
@@ -443,9 +562,11 @@ static int JM_NAME(chain_product)(const jm_chain *chain, ptrdiff_t sample, ptrdi
 
     /* A NaN stays in its column to the end, so one look finds what the maxima passed over: an
      * infinity minus an infinity inside a sum, or a NaN in the input. */
-    const ptrdiff_t n_block = state->rows * space.n_vectors * JM_VW;
-    JM_T largest = JM_NAME(max_abs)(n_block, space.block[state->current]);
-    if (state->bad_layer < 0 && isinf(largest)) {
+    int is_written =
+        is_last && state->bad_layer < 0 && JM_NAME(chain_write)(n_in, &space, mantissa, exponent);
+    if (state->bad_layer < 0 && !is_written &&
+        (is_last || isinf(JM_NAME(max_abs)(state->rows * space.n_vectors * JM_VW,
+                                           space.block[state->current])))) {
         if (begin > 0) {
             *state = start;
             memcpy(space.block[state->current], space.checkpoint,
@@ -455,11 +576,10 @@ static int JM_NAME(chain_product)(const jm_chain *chain, ptrdiff_t sample, ptrdi
         }
         for (ptrdiff_t k = begin; k < end; k++)
             JM_NAME(chain_product_layer)(chain, k, sample, 1, &space);
-        largest = JM_NAME(max_abs)(n_block, space.block[state->current]);
+        is_written = is_last && JM_NAME(chain_write)(n_in, &space, mantissa, exponent);
     }
     *bad_layer = state->bad_layer;
-    const int status = state->bad_layer < 0 ? JM_OK : JM_NON_FINITE;
-    if (end == chain->n_layers)
-        JM_NAME(chain_product_finish)(n_in, largest, &space, mantissa, exponent);
-    return status;
+    if (is_last && !is_written)
+        JM_NAME(chain_write_non_finite)(n_in, &space, mantissa, exponent);
+    return state->bad_layer < 0 ? JM_OK : JM_NON_FINITE;
 }

@@ -15,6 +15,7 @@
  */
 
 #undef JM_PANEL
+#undef JM_PANELS
 #undef JM_TILE_ROWS
 #undef JM_LAZY
 #undef JM_RESIDENT
@@ -26,14 +27,24 @@
 #endif
 /* A product is brought back to [0.5, 1) once its exponent leaves +-JM_LAZY. */
 #define JM_LAZY (JM_IS_F64 ? 100 : 20)
+/*
+ * Vectors in a panel at most, panels for n vectors, rows of a tile at most.  Two pipes of four
+ * cycles' latency need eight accumulators in flight; more of them make the end of a tile longer,
+ * which little of the next tile's beginning can hide.  Measured with 32-byte vectors, in % of the
+ * peak at depths 24 / 48 from L1: 5 x 2 97 / 98, 4 x 2 97 / 98, 3 x 3 92 / 95, 6 x 2 87 / 92,
+ * 4 x 3 86 / 92, 8 x 1 60 / 81 (bound by the loads).
+ */
 #if defined(JM_VECTOR_BYTES) && JM_VECTOR_BYTES == 64
-#define JM_PANEL 4                                            /* vectors in a panel */
+#define JM_PANEL 4
+#define JM_PANELS(n) (((n) + JM_PANEL - 1) / JM_PANEL)
 #define JM_TILE_ROWS(nv) ((nv) == 1 ? 12 : (nv) == 2 ? 8 : 6) /* 12 to 24 of 32 registers */
 #elif defined(JM_VECTOR_BYTES) && JM_VECTOR_BYTES == 32
 #define JM_PANEL 3
-#define JM_TILE_ROWS(nv) ((nv) == 1 ? 8 : (nv) == 2 ? 6 : 4) /* 8 to 12 of 16 registers */
+#define JM_PANELS(n) ((n) < 4 ? 1 : (n) / 2)
+#define JM_TILE_ROWS(nv) ((nv) == 1 ? 8 : (nv) == 2 ? 5 : 3) /* 8 to 10 of 16 registers */
 #else
 #define JM_PANEL 2
+#define JM_PANELS(n) (((n) + JM_PANEL - 1) / JM_PANEL)
 #define JM_TILE_ROWS(nv) ((nv) == 1 ? 8 : 4)
 #endif
 
@@ -166,21 +177,39 @@ JM_INLINE void JM_NAME(chain_tile)(const int n_rows, const int nv, const JM_NAME
         }
 }
 
-/* All rows of a panel, in tiles of nearly equal height. */
-JM_INLINE void JM_NAME(chain_rows)(const int nv, const JM_NAME(chain_step) * step, ptrdiff_t rows,
-                                   ptrdiff_t depth, ptrdiff_t row_stride, ptrdiff_t col_stride,
-                                   const JM_T *in, ptrdiff_t in_stride, const JM_T *original,
-                                   JM_T *out, ptrdiff_t out_stride, JM_NAME(chain_range) * range) {
-    ptrdiff_t n_tiles = (rows + JM_TILE_ROWS(nv) - 1) / JM_TILE_ROWS(nv);
-    for (ptrdiff_t i = 0; i < rows; n_tiles--) {
-        const ptrdiff_t height = (rows - i + n_tiles - 1) / n_tiles;
+/* Fetches as many bytes as a tile of the state holds, the tile's share of the weights to come. */
+JM_INLINE const char *JM_NAME(chain_fetch)(const int n_rows, const int nv, const char *ahead) {
+    const int bytes = n_rows * nv * JM_VW * (int)sizeof(JM_T);
+    for (int at = 0; at < bytes; at += 64)
+        JM_PREFETCH(ahead + at);
+    return ahead + bytes;
+}
+
+/*
+ * Rows [begin, end) of a panel, in tiles whose heights differ by one at most.  Each tile fetches
+ * its share of `ahead`, unless that is NULL, and what comes after the last share is returned.
+ */
+JM_INLINE const char *JM_NAME(chain_rows_of)(const int nv, const JM_NAME(chain_step) * step,
+                                             ptrdiff_t begin, ptrdiff_t end, ptrdiff_t depth,
+                                             ptrdiff_t row_stride, ptrdiff_t col_stride,
+                                             const JM_T *in, ptrdiff_t in_stride,
+                                             const JM_T *original, JM_T *out, ptrdiff_t out_stride,
+                                             const char *ahead, JM_NAME(chain_range) * range) {
+    const ptrdiff_t rows = end - begin;
+    const ptrdiff_t n_tiles = (rows + JM_TILE_ROWS(nv) - 1) / JM_TILE_ROWS(nv);
+    const ptrdiff_t low = rows / n_tiles, n_tall = rows % n_tiles;
+    for (ptrdiff_t tile = 0, i = begin; tile < n_tiles; tile++) {
+        const ptrdiff_t height = low + (tile < n_tall);
         switch (height) {
 #define JM_HEIGHT(n)                                                                               \
     case n:                                                                                        \
-        if (n <= JM_TILE_ROWS(nv))                                                                 \
+        if (n <= JM_TILE_ROWS(nv)) {                                                               \
+            if (ahead)                                                                             \
+                ahead = JM_NAME(chain_fetch)(n, nv, ahead);                                        \
             JM_NAME(chain_tile)                                                                    \
-        (n, nv, step, depth, row_stride, col_stride, i, in, in_stride, original, out, out_stride,  \
-         range);                                                                                   \
+            (n, nv, step, depth, row_stride, col_stride, i, in, in_stride, original, out,          \
+             out_stride, range);                                                                   \
+        }                                                                                          \
         break;
             JM_HEIGHT(1)
             JM_HEIGHT(2)
@@ -198,6 +227,16 @@ JM_INLINE void JM_NAME(chain_rows)(const int nv, const JM_NAME(chain_step) * ste
         }
         i += height;
     }
+    return ahead;
+}
+
+/* All rows of a panel. */
+JM_INLINE void JM_NAME(chain_rows)(const int nv, const JM_NAME(chain_step) * step, ptrdiff_t rows,
+                                   ptrdiff_t depth, ptrdiff_t row_stride, ptrdiff_t col_stride,
+                                   const JM_T *in, ptrdiff_t in_stride, const JM_T *original,
+                                   JM_T *out, ptrdiff_t out_stride, JM_NAME(chain_range) * range) {
+    (void)JM_NAME(chain_rows_of)(nv, step, 0, rows, depth, row_stride, col_stride, in, in_stride,
+                                 original, out, out_stride, NULL, range);
 }
 
 /* out = s in + c in, the step whose W is the identity. */
