@@ -2,7 +2,9 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
-C_FILES = csrc/*.[ch] csrc/kernels/*.h src/jacometry/include/jacometry/*.h tests/c/*.[ch]
+C_FILES = csrc/*.[ch] csrc/kernels/*.h src/jacometry/include/jacometry/*.h tests/c/*.[ch] \
+	tests/abi/*.c examples/embedding/*.c
+CYTHON_FILES = src/jacometry/*.pyx src/jacometry/*.pxd examples/embedding/*.pyx
 
 .PHONY: demo test lint clean
 
@@ -22,9 +24,9 @@ lint: $(BIN)/python
 	$(BIN)/python -m pip install --quiet --group lint
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	PATH="$(BIN):$$PATH" $(BIN)/cython-lint src/jacometry/_kernels.pyx
+	PATH="$(BIN):$$PATH" $(BIN)/cython-lint $(CYTHON_FILES)
 	$(BIN)/clang-format --dry-run --Werror $(C_FILES)
 	$(BIN)/mypy
 
 clean:
-	rm -rf $(VENV) build src/*.egg-info src/jacometry/*.so src/jacometry/_kernels.c
+	rm -rf $(VENV) build src/*.egg-info src/jacometry/*.so src/jacometry/_kernels.c src/jacometry/cython_api.c

@@ -1,4 +1,4 @@
-"""The compiled extension: csrc once per instruction set, and the OpenMP probe."""
+"""The extensions, the kernels once per instruction set, and the OpenMP probe."""
 
 import os
 import shutil
@@ -41,9 +41,9 @@ class BuildExt(build_ext):
         else:
             compile_args = ["-std=gnu11", "-O3", "-ffp-contract=off", "-fvisibility=hidden"]
             openmp, libraries = "-fopenmp", ["m"]
-        link_args = []
+        openmp_args, link_args = [], []
         if self.compiles_with(openmp):
-            compile_args.append(openmp)
+            openmp_args = [openmp]
             link_args = [] if self.compiler.compiler_type == "msvc" else [openmp]
         else:
             print(
@@ -53,8 +53,9 @@ class BuildExt(build_ext):
             )
         for extension in self.extensions:
             extension.extra_compile_args += compile_args
-            extension.extra_link_args += link_args
             extension.libraries += libraries
+        kernels.extra_compile_args += openmp_args
+        kernels.extra_link_args += link_args
         super().build_extensions()
 
     def compiles_with(self, flag):
@@ -77,17 +78,23 @@ class BuildExt(build_ext):
             shutil.rmtree(folder, ignore_errors=True)
 
 
-kernels = Extension(
-    "jacometry._kernels",
-    sources=["src/jacometry/_kernels.pyx", *C_SOURCES],
-    depends=C_HEADERS,
-    include_dirs=["csrc", "src/jacometry/include"],
-    define_macros=[("Py_LIMITED_API", LIMITED_API)] if LIMITED_API else [],
-    py_limited_api=LIMITED_API is not None,
-)
+
+def compiled(name, *c_sources):
+    """The extension jacometry.`name`, of a Cython file and C files."""
+    return Extension(
+        f"jacometry.{name}",
+        sources=[f"src/jacometry/{name}.pyx", *c_sources],
+        depends=C_HEADERS,
+        include_dirs=["csrc", "src/jacometry/include"],
+        define_macros=[("Py_LIMITED_API", LIMITED_API)] if LIMITED_API else [],
+        py_limited_api=LIMITED_API is not None,
+    )
+
+
+kernels = compiled("_kernels", *C_SOURCES)
 
 setup(
-    ext_modules=[kernels],
+    ext_modules=[kernels, compiled("cython_api")],
     cmdclass={"build_ext": BuildExt},
     options={"bdist_wheel": {"py_limited_api": "cp311"}} if LIMITED_API else {},
 )

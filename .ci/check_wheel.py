@@ -7,13 +7,19 @@ from pathlib import Path
 
 NEEDED = [
     "jacometry/__init__.py",
+    "jacometry/__init__.pxd",
     "jacometry/_kernels.pyi",
+    "jacometry/cython_api.pxd",
+    "jacometry/cython_api.pyi",
     "jacometry/py.typed",
+    "jacometry/include/jacometry/capi.h",
+    "jacometry/include/jacometry/functions.h",
     "jacometry/include/jacometry/types.h",
     "jacometry/data/README.md",
     "jacometry/data/digits_heldout.npz",
     "jacometry/reference/chain.py",
 ]
+EXTENSIONS = ["jacometry/_kernels", "jacometry/cython_api"]
 # C sources and what tests, benches and builds leave behind.
 UNWANTED = (".c", ".o", ".def", ".inc.h", ".pyc")
 
@@ -33,8 +39,8 @@ def main(path):
         for name in names
         if not name.startswith(("jacometry/", "jacometry-"))
     ]
-    extensions = [n for n in names if n.endswith((".so", ".pyd"))]
-    faults += [f"extensions: {extensions}"] * (len(extensions) != 1)
+    extensions = sorted(n.split(".")[0] for n in names if n.endswith((".so", ".pyd")))
+    faults += [f"the extensions are {extensions}"] * (extensions != EXTENSIONS)
     licences = [n for n in names if "/licenses/" in n and n.endswith("LICENSE")]
     faults += ["the licence is missing"] * (not licences)
     for fault in faults:

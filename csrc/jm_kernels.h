@@ -4,8 +4,6 @@
 
 #include "jacometry/types.h"
 
-enum { JM_F32 = 0, JM_F64 = 1 };
-
 #define JM_KERNEL(result, name, arguments) result(*name[2]) arguments;
 typedef struct {
     const char *isa;

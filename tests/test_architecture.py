@@ -14,7 +14,7 @@ CSRC = ROOT / "csrc"
 
 # Every module in its layer.  A new module has no place until it is entered here.
 LAYERS = {
-    "kernels": {"_kernels"},
+    "kernels": {"_kernels", "cython_api"},
     "base": {"_status", "_validate"},
     "descriptions": {"activations", "factors"},
     "reference": {"reference", "reference.*"},
@@ -48,6 +48,7 @@ HANDED_ON = {
     ("diagnostics", "report"),
     ("diagnostics", "plots"),
 }
+COMPILED = {"_kernels", "cython_api"}
 OPTIONAL = ("matplotlib", "pandas", "torch", "sklearn", "mpmath")
 
 FORBIDDEN_IN_CSRC = r"#\s*pragma\s+omp|\b(?:malloc|calloc|realloc|free|alloca|printf|rand)\("
@@ -62,8 +63,7 @@ def modules():
     for path in sorted(PACKAGE.rglob("*.py")):
         parts = path.relative_to(PACKAGE).with_suffix("").parts
         found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
-    found["_kernels"] = PACKAGE / "_kernels.pyx"
-    return found
+    return found | {name: PACKAGE / f"{name}.pyx" for name in COMPILED}
 
 
 MODULES = modules()
@@ -147,7 +147,7 @@ def test_every_module_has_its_layer(module):
     assert layer_of(module), f"enter {module!r} in LAYERS: say what it stands on and who may use it"
 
 
-@pytest.mark.parametrize("module", [m for m in MODULES if m != "_kernels"])
+@pytest.mark.parametrize("module", [m for m in MODULES if m not in COMPILED])
 def test_imports_go_one_way(module):
     allowed = MAY_IMPORT[layer_of(module)]
     for imported, inside in imports(module):
@@ -160,8 +160,8 @@ def test_imports_go_one_way(module):
 
 
 def test_no_modules_import_each_other_when_loaded():
-    graph = {m: {i for i, inside in imports(m) if not inside} for m in MODULES if m != "_kernels"}
-    settled = {"_kernels"}
+    graph = {m: {i for i, inside in imports(m) if not inside} for m in MODULES if m not in COMPILED}
+    settled = set(COMPILED)
     while graph:
         ready = [m for m, needs in graph.items() if needs <= settled]
         assert ready, f"an import cycle among {sorted(graph)}"
@@ -171,22 +171,25 @@ def test_no_modules_import_each_other_when_loaded():
 
 
 def test_only_ops_and_the_policy_import_the_kernels():
-    users = {m for m in MODULES if m != "_kernels" and "_kernels" in {i for i, _ in imports(m)}}
+    python = [m for m in MODULES if m not in COMPILED]
+    users = {m for m in python if COMPILED & {i for i, _ in imports(m)}}
     assert {layer_of(m) for m in users} <= {"ops", "policy"}
 
 
 def test_csrc_knows_nothing_of_python_threads_or_memory():
     allowed = {"float.h", "math.h", "string.h", "stddef.h", "stdint.h", "immintrin.h", "arm_neon.h"}
     headers = sorted((PACKAGE / "include").rglob("*.h"))
+    of_the_binding = ("host.h", "exports.h", "capi.h")  # where these things belong
     for path in [*sorted(CSRC.rglob("*.[ch]")), *headers]:
-        if path == CSRC / "host.h":  # the binding's, where these things belong
+        if path.name in of_the_binding:
             continue
         text = re.sub(r"/\*.*?\*/", "", path.read_text(encoding="utf-8"), flags=re.DOTALL)
         included = set(re.findall(r"#\s*include\s*<([^>]+)>", text))
         assert included <= allowed, f"{path.name} includes {included - allowed}"
         words = re.findall(FORBIDDEN_IN_CSRC, text)
         assert not words, f"{path.name} uses {words}"
-        assert "host.h" not in text, f"{path.name} includes host.h"
+        for name in of_the_binding:
+            assert name not in text, f"{path.name} includes {name}"
 
 
 @pytest.mark.parametrize("name", kernels())
@@ -211,6 +214,12 @@ def test_every_kernel_has_a_test_against_its_oracle(name):
 def test_every_kernel_is_run_by_the_c_tests(name):
     drivers = (ROOT / "tests" / "c").glob("*.[ch]")
     assert any(re.search(rf"\b{name}\b", p.read_text(encoding="utf-8")) for p in drivers)
+
+
+@pytest.mark.parametrize("name", [n for n in kernels() if n.startswith("chain_")])
+def test_every_chain_kernel_is_in_the_c_api(name):
+    listed = (PACKAGE / "include" / "jacometry" / "functions.h").read_text(encoding="utf-8")
+    assert re.search(rf"^JM_FUNCTION\(int, {name},", listed, re.MULTILINE)
 
 
 def test_every_slot_of_the_table_is_declared_in_the_binding():

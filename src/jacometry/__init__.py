@@ -2,7 +2,7 @@
 
 from importlib import import_module
 
-from ._config import show_config
+from ._config import get_include, show_config
 from ._status import (
     JacometryError,
     JacometryWarning,
@@ -48,6 +48,7 @@ __all__ = [
     "chain_vjp",
     "compare",
     "gaussian_moments",
+    "get_include",
     "predict",
     "show_config",
     "spectral_norm",

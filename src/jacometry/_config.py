@@ -1,7 +1,8 @@
-"""What this build and this machine are: for bug reports."""
+"""What this build and this machine are, for bug reports, and where its C headers are."""
 
 import os
 import platform
+from pathlib import Path
 
 import numpy as np
 import scipy
@@ -51,3 +52,25 @@ def show_config(mode="stdout"):
     for key, value in config.items():
         print(f"{key:15s} {', '.join(value) if isinstance(value, list) else value}")
     return None
+
+
+def get_include():
+    """Folder of jacometry's C headers, for compiling against them.
+
+    Modules in Cython ``cimport jacometry.cython_api``; modules in C include ``jacometry/capi.h``.
+    Both find what they need with this folder among their include directories, and link nothing.
+    The headers say what each function takes and promises.
+
+    Returns
+    -------
+    str
+        The absolute path of a folder that holds ``jacometry/capi.h``.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> import jacometry
+    >>> Path(jacometry.get_include(), "jacometry", "capi.h").exists()
+    True
+    """
+    return str(Path(__file__).resolve().parent / "include")

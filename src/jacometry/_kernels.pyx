@@ -3,6 +3,7 @@
 from cpython.buffer cimport (
     PyBUF_SIMPLE, PyBUF_STRIDED_RO, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer,
 )
+from cpython.pycapsule cimport PyCapsule_New
 from cython.parallel cimport parallel, prange, threadid
 from libc.stdint cimport int64_t
 from libc.string cimport memset
@@ -99,6 +100,13 @@ cdef extern from "jm_kernels.h" nogil:
     const jm_table *jm_tables[]
     int jm_n_tables()
 
+cdef extern from "exports.h" nogil:
+    ctypedef struct jm_capi:
+        pass
+    const jm_table *active "jm_active"
+    const jm_capi jm_exports
+    const char *JM_CAPSULE
+
 cdef extern from "host.h" nogil:
     ctypedef struct jm_fp_environment:
         pass
@@ -114,7 +122,8 @@ cdef extern from "Python.h":
     int PyErr_CheckSignals() except -1
 
 
-cdef const jm_table *active = jm_tables[jm_n_tables() - 1]
+active = jm_tables[jm_n_tables() - 1]
+c_api = PyCapsule_New(<void *>&jm_exports, JM_CAPSULE, NULL)
 
 # Flops between two looks at Ctrl-C (about 50 ms), in a grain of the parallel loop (about 50 us), and
 # below which starting a team of threads costs more than it saves.

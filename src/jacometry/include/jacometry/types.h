@@ -8,6 +8,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* Which of a pair of functions: that for float32, or that for float64. */
+enum jm_dtype { JM_F32 = 0, JM_F64 = 1 };
+
 /* What became of one item.  Kernels return one of these; statuses are never combined. */
 enum jm_status {
     JM_OK = 0,
@@ -38,7 +41,8 @@ typedef struct {
 
 /*
  * A chain J = F_{L-1} ... F_0.  Either `layers` points to n_distinct entries, which repeat until
- * there are L, or it is NULL and every layer is `first` moved on by the layer strides (in elements).
+ * there are L, and what follows it is not read; or it is NULL and layer k is `first`, which is
+ * square, moved on by k layer strides (in elements).
  */
 typedef struct {
     ptrdiff_t n_layers;

@@ -1,0 +1,77 @@
+# The C API for Cython: `cimport jacometry.cython_api`, jacometry.get_include() among the include
+# directories.  jacometry/types.h describes the structs, jacometry/functions.h the functions.
+from libc.stdint cimport int64_t
+
+
+cdef extern from "jacometry/types.h" nogil:
+    enum:
+        JM_OK
+        JM_NON_FINITE
+        JM_NOT_CONVERGED
+        JM_SLOPE_OUTPUT
+        JM_SLOPE_INPUT
+
+    ctypedef struct jm_layer:
+        const void *weights
+        const void *slopes
+        Py_ssize_t weights_stride
+        Py_ssize_t slopes_stride
+        Py_ssize_t rows
+        Py_ssize_t cols
+        double shortcut
+
+    ctypedef struct jm_chain:
+        Py_ssize_t n_layers
+        Py_ssize_t n_distinct
+        int slope_side
+        const jm_layer *layers
+        jm_layer first
+        Py_ssize_t weights_layer_stride
+        Py_ssize_t slopes_layer_stride
+        const double *shortcuts
+
+    ctypedef struct jm_vectors:
+        Py_ssize_t n_vectors
+        Py_ssize_t per_sample
+        int has_shared_weights
+        const void *start
+        double *log_norms
+        void **kept
+        int64_t **kept_exponents
+
+
+# From here on written by tests/abi/write_cython_api.py.
+cdef size_t jm_chain_product_work_f32(Py_ssize_t max_width, Py_ssize_t n_in) noexcept nogil
+cdef size_t jm_chain_product_work_f64(Py_ssize_t max_width, Py_ssize_t n_in) noexcept nogil
+cdef int jm_chain_product_f32(
+    const jm_chain *chain, Py_ssize_t sample, Py_ssize_t max_width, Py_ssize_t begin,
+    Py_ssize_t end, float *mantissa, int64_t *exponent, Py_ssize_t *bad_layer, void *work
+) noexcept nogil
+cdef int jm_chain_product_f64(
+    const jm_chain *chain, Py_ssize_t sample, Py_ssize_t max_width, Py_ssize_t begin,
+    Py_ssize_t end, double *mantissa, int64_t *exponent, Py_ssize_t *bad_layer, void *work
+) noexcept nogil
+cdef size_t jm_chain_vectors_work_f32(Py_ssize_t max_width) noexcept nogil
+cdef size_t jm_chain_vectors_work_f64(Py_ssize_t max_width) noexcept nogil
+cdef Py_ssize_t jm_chain_vectors_group_f32(
+    Py_ssize_t max_width, int has_shared_weights
+) noexcept nogil
+cdef Py_ssize_t jm_chain_vectors_group_f64(
+    Py_ssize_t max_width, int has_shared_weights
+) noexcept nogil
+cdef int jm_chain_jvp_f32(
+    const jm_chain *chain, const jm_vectors *vectors, Py_ssize_t max_width, Py_ssize_t first,
+    Py_ssize_t count, Py_ssize_t begin, Py_ssize_t end, Py_ssize_t *bad_layer, void *work
+) noexcept nogil
+cdef int jm_chain_jvp_f64(
+    const jm_chain *chain, const jm_vectors *vectors, Py_ssize_t max_width, Py_ssize_t first,
+    Py_ssize_t count, Py_ssize_t begin, Py_ssize_t end, Py_ssize_t *bad_layer, void *work
+) noexcept nogil
+cdef int jm_chain_vjp_f32(
+    const jm_chain *chain, const jm_vectors *vectors, Py_ssize_t max_width, Py_ssize_t first,
+    Py_ssize_t count, Py_ssize_t begin, Py_ssize_t end, Py_ssize_t *bad_layer, void *work
+) noexcept nogil
+cdef int jm_chain_vjp_f64(
+    const jm_chain *chain, const jm_vectors *vectors, Py_ssize_t max_width, Py_ssize_t first,
+    Py_ssize_t count, Py_ssize_t begin, Py_ssize_t end, Py_ssize_t *bad_layer, void *work
+) noexcept nogil
