@@ -78,7 +78,6 @@ class BuildExt(build_ext):
             shutil.rmtree(folder, ignore_errors=True)
 
 
-
 def compiled(name, *c_sources):
     """The extension jacometry.`name`, of a Cython file and C files."""
     return Extension(

@@ -1,7 +1,7 @@
 """Writes the Cython side of the C API from the list in jacometry/functions.h.
 
-``python tests/abi/write_cython_api.py`` writes what follows the marker in cython_api.pxd, and all of
-cython_api.pyx; with ``--check`` it only says, by its exit status, whether they are up to date.
+``python tests/abi/write_cython_api.py`` writes what follows the marker in cython_api.pxd, and all
+of cython_api.pyx; with ``--check`` it only says, by its exit status, whether they are up to date.
 """
 
 import re
