@@ -20,7 +20,7 @@ cdef extern from "jacometry/types.h" nogil:
         Py_ssize_t cols
         double shortcut
 
-    ctypedef struct jm_chain:
+    ctypedef struct jm_chain "jm_chain_v1":
         Py_ssize_t n_layers
         Py_ssize_t n_distinct
         int slope_side
@@ -30,7 +30,7 @@ cdef extern from "jacometry/types.h" nogil:
         Py_ssize_t slopes_layer_stride
         const double *shortcuts
 
-    ctypedef struct jm_vectors:
+    ctypedef struct jm_vectors "jm_vectors_v1":
         Py_ssize_t n_vectors
         Py_ssize_t per_sample
         int has_shared_weights

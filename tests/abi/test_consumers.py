@@ -89,6 +89,25 @@ def test_a_consumer_computes_what_python_does(folder, consumer, isa, rng, n_laye
     assert found["gradients"] == list(jm.chain_vjp(weights, cotangent).log_norms)
 
 
+def test_a_cython_module_refuses_structs_of_another_version(folder):
+    code = """
+import ctypes
+from jacometry import cython_api
+new = ctypes.pythonapi.PyCapsule_New
+new.restype, new.argtypes = ctypes.py_object, [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p]
+later = b"int (jm_chain_v2 const *, Py_ssize_t)"
+cython_api.__pyx_capi__["jm_chain_product_f64"] = new(1, later, None)
+try:
+    import cython_consumer
+except TypeError as error:
+    print(error)
+"""
+    message = run(folder, "-c", code)
+    assert "jm_chain_product_f64 has wrong signature" in message
+    assert "jm_chain_v1" in message
+    assert "jm_chain_v2" in message
+
+
 @pytest.mark.parametrize("consumer", CONSUMERS)
 def test_a_consumer_names_what_is_wrong(folder, consumer, rng):
     np.save(folder / "weights.npy", rng.standard_normal((5, 4, 4)))

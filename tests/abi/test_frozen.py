@@ -54,6 +54,13 @@ def test_the_signatures_to_cimport_are_the_frozen_ones():
     assert found == frozen()
 
 
+def test_every_struct_in_a_signature_carries_the_version():
+    structs = {s for signature in frozen().values() for s in re.findall(r"jm_\w+", signature)}
+    assert structs == {"jm_chain_v1", "jm_vectors_v1"}
+    types = (HEADERS / "jacometry" / "types.h").read_text(encoding="utf-8")
+    assert "#define JM_ABI_VERSION 1\n" in types
+
+
 def test_the_slots_stand_in_the_frozen_order():
     header = (HEADERS / "jacometry" / "functions.h").read_text(encoding="utf-8")
     listed = re.findall(r"^JM_FUNCTION\(\w+, (\w+),", header, re.MULTILINE)

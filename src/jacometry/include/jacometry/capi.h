@@ -25,8 +25,6 @@
 extern "C" {
 #endif
 
-/* Changes with the layout of a struct in types.h and with the parameters of a function. */
-#define JM_ABI_VERSION 1
 #define JM_CAPSULE "jacometry._kernels.c_api"
 
 /* What the capsule points to; a slot holds the float32 and the float64 function. */

@@ -113,4 +113,13 @@ typedef struct {
     ptrdiff_t sigma_b_stride;
 } jm_variance_arguments;
 
+/*
+ * Changes with the layout of a struct that functions.h takes, and with the parameters of a function
+ * there.  capi.h compares it when a C module is imported; Cython compares signatures instead, by
+ * the names of their types, hence the structs' names that carry it.
+ */
+#define JM_ABI_VERSION 1
+typedef jm_chain jm_chain_v1;
+typedef jm_vectors jm_vectors_v1;
+
 #endif
