@@ -59,7 +59,7 @@
 /* Bytes of an array of n elements, rounded up to a cache line. */
 #define JM_LINE(n) (((size_t)(n) * sizeof(JM_T) + 63) / 64 * 64)
 /* Weights are fetched this many bytes ahead: the hardware's own prefetch stops at every page. */
-#define JM_AHEAD 4096
+#define JM_AHEAD 8192
 /* ln 2 in two parts, the first of 32 bits, so that its product with an exponent is exact. */
 #define JM_LOG_2_HIGH 0x1.62e42feep-1
 #define JM_LOG_2_LOW 0x1.a39ef35793c76p-33

@@ -125,15 +125,18 @@ class ScaledArray:
         item_ndim = self.mantissa.ndim - self.exponent.ndim
         if ord not in ("fro", 1, 2, np.inf):
             raise ValueError(f"ord must be 'fro', 1, 2 or inf, got {ord!r}")
-        if item_ndim == 1 and ord == "fro":
-            ord = 2
-        mantissa = self.mantissa.astype(np.float64)
-        if mantissa.size == 0:
-            norm = np.zeros(self.exponent.shape)
-        else:
-            norm = np.linalg.norm(mantissa, ord, axis=tuple(range(-item_ndim, 0)))
+        mantissa = self.mantissa.astype(np.float64, copy=False)
+        batch = self.exponent.shape
         with np.errstate(divide="ignore"):
-            return _scaled_log(np.log(norm), self.exponent)
+            if mantissa.size == 0:
+                log = np.full(batch, -np.inf)
+            elif ord == "fro" or (ord == 2 and item_ndim == 1):
+                # One pass; the squares of a mantissa, below 1, can do no harm.
+                entries = mantissa.reshape(*batch, -1)
+                log = 0.5 * np.log(np.vecdot(entries, entries))
+            else:
+                log = np.log(np.linalg.norm(mantissa, ord, axis=tuple(range(-item_ndim, 0))))
+        return _scaled_log(log, self.exponent)
 
     def log_abs(self):
         """Natural log of the absolute value of every entry, float64; -inf for zeros."""
