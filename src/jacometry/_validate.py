@@ -7,7 +7,8 @@ import operator
 import numpy as np
 
 _KINDS = "biuf"
-_FLOAT32, _FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
+_FLOAT32: np.dtype = np.dtype(np.float32)
+_FLOAT64: np.dtype = np.dtype(np.float64)
 
 
 def as_array(name, value) -> np.ndarray:
