@@ -53,6 +53,7 @@ typedef struct {
     ptrdiff_t weights_layer_stride;
     ptrdiff_t slopes_layer_stride;
     const double *shortcuts; /* (L,), or NULL: first.shortcut in every layer */
+    int from_last; /* chain_product multiplies from the last layer on; other kernels need 0 */
 } jm_chain;
 
 /*
