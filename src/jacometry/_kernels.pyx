@@ -278,7 +278,7 @@ cdef inline void multiply(const ProductCall *call, Py_ssize_t i, Py_ssize_t begi
 
 
 def chain_product(int dtype, spec, Py_ssize_t n_samples, mantissa, exponent, bad_layer,
-                  double layer_cost, int n_threads, bint from_last=False):
+                  double layer_cost, int n_threads, bint from_last):
     cdef ProductCall call
     read_chain(spec, &call.chain)
     call.chain.from_last = from_last

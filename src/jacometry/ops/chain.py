@@ -138,7 +138,7 @@ def chain_product(
         layer_cost = 2.0 * chain.max_width**2 * n_in
         bad_item = _kernels.chain_product(
             int(chain.dtype.itemsize == 8), chain, n_items, mantissa, exponent, bad_layer,
-            layer_cost, n_threads,
+            layer_cost, n_threads, False,
         )  # fmt: skip
 
     if check_finite and bad_item >= 0:
