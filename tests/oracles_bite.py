@@ -68,6 +68,12 @@ PERTURBATIONS = [
         "for (ptrdiff_t k = 0; k < depth; k++) {",
         "for (ptrdiff_t k = 0; k < depth - (depth > 8); k++) {",
     ),
+    Perturbation(
+        "chain_product",
+        "chain_product.inc.h",
+        "mantissa[(first + j + l) * rows + i] = part[l];",
+        "mantissa[(first + j + l) * rows + i] = part[0];",
+    ),
     # The shortcut's sign; a log-norm in the wrong unit; slopes of the wrong vector.
     Perturbation(
         "chain_jvp",

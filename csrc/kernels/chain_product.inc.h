@@ -169,7 +169,7 @@ static void JM_NAME(chain_product_layer)(const jm_chain *chain, ptrdiff_t k, ptr
 
 /* Whether every layer is `first` moved on: square ones, one after the other. */
 static int JM_NAME(chain_is_stacked)(const jm_chain *chain) {
-    return !chain->layers && chain->first.weights;
+    return !chain->layers && chain->first.weights && !chain->from_last;
 }
 
 /* Bounds of the window in which a plain step stands, in every lane. */
@@ -440,7 +440,7 @@ static void JM_NAME(chain_identity)(ptrdiff_t n, const JM_NAME(chain_product_spa
 static int JM_NAME(chain_first_factor)(const jm_chain *chain, ptrdiff_t sample, ptrdiff_t n_in,
                                        const JM_NAME(chain_product_space) * space) {
     const JM_NAME(chain_step) step = JM_NAME(chain_step_of)(chain, 0, sample, 0);
-    if (!step.weights)
+    if (!step.weights || chain->from_last)
         return 0;
     const JM_T *s_first = step.slopes_first ? step.slopes : NULL;
     const JM_T *s_last = step.slopes_first ? NULL : step.slopes;
@@ -485,11 +485,12 @@ static int JM_NAME(chain_first_factor)(const jm_chain *chain, ptrdiff_t sample, 
 }
 
 /*
- * Writes the current block, row by row, as mantissa and exponent.  Returns whether it is finite: if
- * not, what was written does not stand.
+ * Writes the current block, row by row (if it is J^T, column by column), as mantissa and exponent.
+ * Returns whether it is finite: if not, what was written does not stand.
  */
-static int JM_NAME(chain_write)(ptrdiff_t n_in, const JM_NAME(chain_product_space) * space,
-                                JM_T *mantissa, int64_t *exponent) {
+static int JM_NAME(chain_write)(ptrdiff_t n_in, int is_transposed,
+                                const JM_NAME(chain_product_space) * space, JM_T *mantissa,
+                                int64_t *exponent) {
     const JM_NAME(chain_state) *state = space->state;
     const int e = state->largest > 0 ? JM_NAME(exponent_of)(state->largest) : 0;
     const JM_V factor = JM_SPLAT(JM_NAME(power_of_two)(-e));
@@ -507,7 +508,11 @@ static int JM_NAME(chain_write)(ptrdiff_t n_in, const JM_NAME(chain_product_spac
                 const JM_V x = JM_LOAD(panel + i * width + j) * factor;
                 const ptrdiff_t at = i * n_in + first + j, left = n_in - first - j;
                 poison = JM_FMADD(x, JM_SPLAT(0), poison);
-                if (at <= whole_end) {
+                if (is_transposed) {
+                    JM_STORE(part, x);
+                    for (ptrdiff_t l = 0; l < JM_VW && l < left; l++)
+                        mantissa[(first + j + l) * rows + i] = part[l];
+                } else if (at <= whole_end) {
                     JM_STORE(mantissa + at, x);
                 } else {
                     JM_STORE(part, x);
@@ -521,7 +526,7 @@ static int JM_NAME(chain_write)(ptrdiff_t n_in, const JM_NAME(chain_product_spac
 }
 
 /* The same for a block with NaN or infinity, which is written as it is, with exponent 0. */
-static void JM_NAME(chain_write_non_finite)(ptrdiff_t n_in,
+static void JM_NAME(chain_write_non_finite)(ptrdiff_t n_in, int is_transposed,
                                             const JM_NAME(chain_product_space) * space,
                                             JM_T *mantissa, int64_t *exponent) {
     JM_NAME(chain_state) *state = space->state;
@@ -530,7 +535,7 @@ static void JM_NAME(chain_write_non_finite)(ptrdiff_t n_in,
     for (ptrdiff_t i = 0; i < state->rows * space->n_vectors * JM_VW; i++)
         block[i] = JM_LDEXP(block[i], (int)(e > limit ? limit : e < -limit ? -limit : e));
     state->largest = 0;
-    (void)JM_NAME(chain_write)(n_in, space, mantissa, exponent);
+    (void)JM_NAME(chain_write)(n_in, is_transposed, space, mantissa, exponent);
 }
 
 /*
@@ -624,6 +629,9 @@ static ptrdiff_t JM_NAME(chain_product_in_registers)(const jm_chain *chain, ptrd
  * work                   chain_product_work(largest width, n_0) bytes; begin == 0 starts it anew, a
  *                        later range goes on from where the last one ended
  *
+ * With chain->from_last it is J^T = F_0^T ... F_{L-1}^T that grows: ranges count layers from the
+ * last, n_L takes the place of n_0 in workspace and cost, and results are those of J all the same.
+ *
  * Requires 0 <= begin < end <= n_layers and every width >= 1.  Never allocates.  Cost
  * 2 n_{k+1} n_k n_0 flops a layer.  Error of an entry, beside exact arithmetic: at most
  * sum_k (n_k + 2) u times the product of the factors' absolute values.
@@ -632,7 +640,7 @@ static ptrdiff_t JM_NAME(chain_product_in_registers)(const jm_chain *chain, ptrd
 static int JM_NAME(chain_product)(const jm_chain *chain, ptrdiff_t sample, ptrdiff_t max_width,
                                   ptrdiff_t begin, ptrdiff_t end, void *mantissa, int64_t *exponent,
                                   ptrdiff_t *bad_layer, void *work) {
-    const ptrdiff_t n_in = JM_NAME(chain_layer)(chain, 0).cols;
+    const ptrdiff_t n_in = JM_NAME(chain_step_of)(chain, 0, sample, 0).cols;
     JM_NAME(chain_product_space) space;
     JM_NAME(chain_product_layout)(max_width, n_in, work, &space);
     JM_NAME(chain_state) *state = space.state;
@@ -655,8 +663,8 @@ static int JM_NAME(chain_product)(const jm_chain *chain, ptrdiff_t sample, ptrdi
 
     /* A NaN stays in its column to the end, so one look finds what the maxima passed over: an
      * infinity minus an infinity inside a sum, or a NaN in the input. */
-    int is_written =
-        is_last && state->bad_layer < 0 && JM_NAME(chain_write)(n_in, &space, mantissa, exponent);
+    int is_written = is_last && state->bad_layer < 0 &&
+                     JM_NAME(chain_write)(n_in, chain->from_last, &space, mantissa, exponent);
     if (state->bad_layer < 0 && !is_written &&
         (is_last || isinf(JM_NAME(max_abs)(state->rows * space.n_vectors * JM_VW,
                                            space.block[state->current])))) {
@@ -669,10 +677,12 @@ static int JM_NAME(chain_product)(const jm_chain *chain, ptrdiff_t sample, ptrdi
         }
         for (ptrdiff_t k = begin; k < end; k++)
             JM_NAME(chain_product_layer)(chain, k, sample, 1, &space);
-        is_written = is_last && JM_NAME(chain_write)(n_in, &space, mantissa, exponent);
+        is_written =
+            is_last && JM_NAME(chain_write)(n_in, chain->from_last, &space, mantissa, exponent);
     }
-    *bad_layer = state->bad_layer;
+    *bad_layer = chain->from_last && state->bad_layer >= 0 ? chain->n_layers - 1 - state->bad_layer
+                                                           : state->bad_layer;
     if (is_last && !is_written)
-        JM_NAME(chain_write_non_finite)(n_in, &space, mantissa, exponent);
+        JM_NAME(chain_write_non_finite)(n_in, chain->from_last, &space, mantissa, exponent);
     return state->bad_layer < 0 ? JM_OK : JM_NON_FINITE;
 }

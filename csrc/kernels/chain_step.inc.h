@@ -103,9 +103,16 @@ static jm_layer JM_NAME(chain_layer)(const jm_chain *chain, ptrdiff_t k) {
     return layer;
 }
 
-/* Layer k as sample `sample` sees it; `transposed` gives F^T. */
+/*
+ * Layer k as sample `sample` sees it; `transposed` gives F^T.  A chain taken from its last layer is
+ * that of J^T: k counts from there.
+ */
 static JM_NAME(chain_step)
     JM_NAME(chain_step_of)(const jm_chain *chain, ptrdiff_t k, ptrdiff_t sample, int transposed) {
+    if (chain->from_last) {
+        k = chain->n_layers - 1 - k;
+        transposed = !transposed;
+    }
     const jm_layer layer = JM_NAME(chain_layer)(chain, k);
     JM_NAME(chain_step) step = {0};
     if (layer.weights)

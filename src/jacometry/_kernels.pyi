@@ -21,6 +21,7 @@ def chain_product(
     bad_layer: np.ndarray,
     layer_cost: float,
     n_threads: int,
+    from_last: bool,
 ) -> int: ...
 def chain_vectors(
     dtype: int,

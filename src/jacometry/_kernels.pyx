@@ -28,6 +28,7 @@ cdef extern from "jm_kernels.h" nogil:
         Py_ssize_t weights_layer_stride
         Py_ssize_t slopes_layer_stride
         const double *shortcuts
+        int from_last
 
     ctypedef struct jm_vectors:
         Py_ssize_t n_vectors
@@ -277,18 +278,19 @@ cdef inline void multiply(const ProductCall *call, Py_ssize_t i, Py_ssize_t begi
 
 
 def chain_product(int dtype, spec, Py_ssize_t n_samples, mantissa, exponent, bad_layer,
-                  double layer_cost, int n_threads):
+                  double layer_cost, int n_threads, bint from_last):
     cdef ProductCall call
     read_chain(spec, &call.chain)
-    cdef Py_ssize_t n_in = spec.n_in, n_layers = call.chain.n_layers
+    call.chain.from_last = from_last
+    cdef Py_ssize_t n_in = spec.n_in, n_out = spec.n_out, n_layers = call.chain.n_layers
     call.kernel = active.chain_product[dtype]
     call.max_width = spec.max_width
-    call.item_bytes = <Py_ssize_t>spec.n_out * n_in * (8 if dtype else 4)
+    call.item_bytes = n_out * n_in * (8 if dtype else 4)
     call.out = <char *>output(mantissa)
     call.exponent = <int64_t *>output(exponent)
     call.bad_layer = <Py_ssize_t *>output(bad_layer)
     cdef Plan cut = plan(n_samples, n_layers, layer_cost, n_threads)
-    cdef size_t bytes = active.chain_product_work[dtype](call.max_width, n_in)
+    cdef size_t bytes = active.chain_product_work[dtype](call.max_width, n_out if from_last else n_in)
     cdef char *work = <char *>jm_malloc(bytes * cut.n_spaces)
     cdef Py_ssize_t i, lo = 0, hi, begin, end, space
     cdef jm_fp_environment saved

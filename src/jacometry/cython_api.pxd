@@ -24,6 +24,7 @@ cdef extern from "jacometry/types.h" nogil:
         Py_ssize_t n_layers
         Py_ssize_t n_distinct
         int slope_side
+        int from_last
         const jm_layer *layers
         jm_layer first
         Py_ssize_t weights_layer_stride

@@ -24,6 +24,7 @@ SIZE(jm_layer, 56);
 FIELD(jm_chain, n_layers, 0, 8);
 FIELD(jm_chain, n_distinct, 8, 8);
 FIELD(jm_chain, slope_side, 16, 4);
+FIELD(jm_chain, from_last, 20, 4);
 FIELD(jm_chain, layers, 24, 8);
 FIELD(jm_chain, first, 32, 56);
 FIELD(jm_chain, weights_layer_stride, 88, 8);

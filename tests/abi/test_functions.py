@@ -40,6 +40,7 @@ class CChain(ctypes.Structure):
         ("n_layers", ctypes.c_ssize_t),
         ("n_distinct", ctypes.c_ssize_t),
         ("slope_side", ctypes.c_int),
+        ("from_last", ctypes.c_int),
         ("layers", ctypes.POINTER(Layer)),
         ("first", Layer),
         ("weights_layer_stride", ctypes.c_ssize_t),

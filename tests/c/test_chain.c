@@ -22,6 +22,7 @@ typedef struct {
     int has_slopes, has_own_weights, has_own_slopes;
     int diagonal; /* the layer whose W is the identity, or -1; listed chains only */
     enum jm_slope_side side;
+    int from_last; /* products only */
     double shortcut;
     double weight_scale, slope_scale;
 } recipe;
@@ -80,6 +81,7 @@ static test_chain build(const recipe *r, int dtype) {
     t.chain.n_layers = r->n_layers;
     t.chain.n_distinct = n_blocks;
     t.chain.slope_side = r->side;
+    t.chain.from_last = r->from_last;
     if (!r->is_listed) {
         t.chain.first = t.layers[0];
         t.chain.weights_layer_stride = r->widths[0] * r->widths[0];
@@ -167,7 +169,8 @@ static void transpose(ptrdiff_t rows, ptrdiff_t cols, matrix f) {
 static int run_product(const jm_table *table, test_chain *t, const recipe *r, ptrdiff_t sample,
                        ptrdiff_t range, void *mantissa, int64_t *exponent, ptrdiff_t *bad_layer) {
     const jm_chain *chain = described(t, r);
-    void *work = workspace(table->chain_product_work[t->dtype](t->max_width, r->widths[0]));
+    const ptrdiff_t n_columns = r->widths[r->from_last ? r->n_layers : 0];
+    void *work = workspace(table->chain_product_work[t->dtype](t->max_width, n_columns));
     int status = JM_OK;
     for (ptrdiff_t begin = 0; begin < r->n_layers; begin += range) {
         const ptrdiff_t end = begin + range < r->n_layers ? begin + range : r->n_layers;
@@ -279,6 +282,8 @@ void test_chain_product(const jm_table *table, int dtype) {
             r.has_own_weights = !(variant & 8);
             r.has_own_slopes = (variant & 9) == 9;
             check_product(table, dtype, &r, "square");
+            r.from_last = 1;
+            check_product(table, dtype, &r, "square, from the last layer");
         }
     static const ptrdiff_t widths[][MAX_LAYERS + 1] = {
         {3, 5, 2, 1, 4, 6}, {1, 7, 1, 65, 1, 2}, {17, 3, 40, 9, 33, 8}, {64, 1, 33, 2, 31, 65}};
@@ -292,6 +297,8 @@ void test_chain_product(const jm_table *table, int dtype) {
             r.has_own_weights = variant & 4;
             r.has_own_slopes = !(variant & 4);
             check_product(table, dtype, &r, "rectangular");
+            r.from_last = 1;
+            check_product(table, dtype, &r, "rectangular, from the last layer");
         }
     for (int i = 0; i < N_SIZES; i++) {
         recipe r = square(SIZES[i], 3);
@@ -312,6 +319,7 @@ void test_chain_product(const jm_table *table, int dtype) {
                 r.side = n % 2 ? JM_SLOPE_INPUT : JM_SLOPE_OUTPUT;
                 r.weight_scale = scales[i];
                 r.slope_scale = scales[j];
+                r.from_last = n % 4 == 0;
                 check_product(table, dtype, &r, "extreme");
             }
     static const double bad[] = {NAN, INFINITY, -INFINITY};
@@ -321,6 +329,8 @@ void test_chain_product(const jm_table *table, int dtype) {
             check_bad_product(table, dtype, r, bad[i], 0);
             r.has_slopes = 1;
             r.side = n % 4 ? JM_SLOPE_INPUT : JM_SLOPE_OUTPUT;
+            check_bad_product(table, dtype, r, bad[i], 1);
+            r.from_last = 1;
             check_bad_product(table, dtype, r, bad[i], 1);
         }
     for (int n = 0; n < N_SIZES; n++)

@@ -65,7 +65,9 @@ def test_chain_product_agrees_with_the_oracle(isa, dtype, rng, n, side):
         assert_product_close(got, expected, product_bound(weights, slopes, side, shortcut, dtype))
 
 
-@pytest.mark.parametrize("widths", [[3, 5, 2], [1, 7, 1], [17, 3, 40, 9], [64, 1, 33]])
+@pytest.mark.parametrize(
+    "widths", [[3, 5, 2], [1, 7, 1], [17, 3, 40, 9], [64, 1, 33], [40, 60, 50, 3]]
+)
 def test_rectangular_mixed_chains_agree_with_the_oracle(isa, dtype, rng, widths):
     n_layers, n_samples = len(widths) - 1, 3
     weights = gaussian_layers(rng, widths, dtype)

@@ -7,6 +7,7 @@ import numpy as np
 from .. import _backend, _kernels, _threads
 from .._validate import as_array, choice, common_dtype, contiguous, finite_scan
 from ._chain_arrays import ChainArrays, read_chain
+from ._chain_runs import multiply, runs_of
 from .scaled import ScaledArray
 
 
@@ -30,7 +31,14 @@ class ChainTrace:
 
 
 def chain_product(
-    weights, *, slopes=None, slope_side="output", shortcut=0.0, n_threads=None, check_finite=True
+    weights,
+    *,
+    slopes=None,
+    slope_side="output",
+    shortcut=0.0,
+    out=None,
+    n_threads=None,
+    check_finite=True,
 ):
     """Product of the layer Jacobians of a chain.
 
@@ -50,6 +58,9 @@ def chain_product(
         Whether the slopes multiply the rows of each W or its columns.
     shortcut : float or array_like of shape (L,)
         Multiple of the identity added to each factor; nonzero only for square ones.
+    out : ScaledArray, optional
+        Where the result goes: mantissa and exponent of its shape and dtype, C-contiguous, writable,
+        sharing no memory with the input.  Undefined after an error.
     n_threads : int, optional
         Threads over the samples; None takes the smaller of OpenMP's limit and the CPU quota.
     check_finite : bool
@@ -58,8 +69,8 @@ def chain_product(
     Returns
     -------
     ScaledArray
-        Shape ``(B, n_L, n_0)``, without B when nothing has one.  float32 if all floating input is
-        float32 or float16, else float64.
+        Shape ``(B, n_L, n_0)``, without B when nothing has one; `out` if given.  float32
+        if all floating input is float32 or float16, else float64.
 
     Raises
     ------
@@ -70,9 +81,21 @@ def chain_product(
 
     Notes
     -----
-    Cost ``2 n_0 sum_k n_{k+1} n_k`` flops per sample; memory beyond input and output is three
-    ``max(n) x n_0`` blocks and one ``max(n)^2`` per thread.  Factors are multiplied from the first
-    to the last.  Normwise error: ``|J' - J| <= sum_k (n_k + 2) u |F_{L-1}| ... |F_0|``, u the unit
+    Square chains are multiplied from the first factor to the last: ``2 sum_k n^3`` flops per
+    sample.  Rectangular ones are multiplied in the order of least cost, counted by the widths
+    alone (Hu and Shing, Computation of matrix chain products, SIAM J. Comput. 13, 1984), which may
+    change the rounding; a product of its own must save 2^14 multiply-adds per sample, what its call
+    costs, and a chain of fewer than that per layer is not planned: its order costs at most twice
+    the least.  Products of factors that all samples share are formed once where that costs no
+    sample anything.  The order depends on the widths and on which factors have a batch axis, not on
+    B.  Finding it takes O(L log(L)^2) time.
+
+    Memory beyond input and output is three ``max(n) x min(n_0, n_L)`` blocks and one ``max(n)^2``
+    per thread, and, out of order, products that wait: those of shared factors, and 8 MB or one
+    sample per thread of the others; none is larger than a factor in it.
+
+    Normwise error, in any order, since each inner interface is summed over once:
+    ``|J' - J| <= sum_k (n_k + 2) u |F_{L-1}| ... |F_0|``, u the unit
     roundoff (Higham, Accuracy and Stability of Numerical Algorithms, 2002, section 3.7).  Results
     do not depend on `n_threads` or on the rest of the batch.
 
@@ -91,8 +114,11 @@ def chain_product(
 
     n_items = 1 if chain.n_samples is None else chain.n_samples
     n_in = chain.n_in
-    mantissa = np.empty((n_items, chain.n_out, n_in), chain.dtype)
-    exponent = np.empty(n_items, np.int64)
+    if out is None:
+        mantissa = np.empty((n_items, chain.n_out, n_in), chain.dtype)
+        exponent = np.empty(n_items, np.int64)
+    else:
+        mantissa, exponent = _checked_out(out, chain)
     bad_item, bad_layer = -1, np.empty(n_items, np.intp)
 
     if chain.n_layers == 0:
@@ -106,18 +132,52 @@ def chain_product(
         for i in range(n_items):
             mantissa[i], exponent[i] = reference.chain_product(**chain.sample(i))
         _scan_empty(chain, check_finite)
+    elif runs := runs_of(chain):
+        multiply(chain, runs, mantissa, exponent, n_threads, check_finite)
     else:
         layer_cost = 2.0 * chain.max_width**2 * n_in
         bad_item = _kernels.chain_product(
             int(chain.dtype.itemsize == 8), chain, n_items, mantissa, exponent, bad_layer,
-            layer_cost, n_threads,
+            layer_cost, n_threads, False,
         )  # fmt: skip
 
     if check_finite and bad_item >= 0:
         chain.raise_non_finite(bad_item, int(bad_layer[bad_item]))
+    if out is not None:
+        return out
     if chain.n_samples is None:
         return ScaledArray(mantissa[0], exponent[0])
     return ScaledArray(mantissa, exponent)
+
+
+def _checked_out(out, chain):
+    """Mantissa and exponent of `out` with a batch axis, if they can take the product."""
+    if not isinstance(out, ScaledArray):
+        raise TypeError(f"out must be a ScaledArray, got {type(out).__name__}")
+    batch = () if chain.n_samples is None else (chain.n_samples,)
+    inputs = []
+    for given in (chain.weights, chain.slopes, chain.shortcut):
+        inputs += given if isinstance(given, list) else [given]
+    parts = {
+        "mantissa": ((*batch, chain.n_out, chain.n_in), chain.dtype),
+        "exponent": (batch, np.dtype(np.int64)),
+    }
+    for name, (shape, dtype) in parts.items():
+        array = getattr(out, name)
+        if array.shape != shape or array.dtype != dtype:
+            raise ValueError(
+                f"out.{name} must have shape {shape} and dtype {dtype}, "
+                f"got {array.shape} and {array.dtype}"
+            )
+        if not array.flags.carray:
+            raise ValueError(f"out.{name} must be C-contiguous, aligned and writable")
+        if any(isinstance(a, np.ndarray) and np.may_share_memory(array, a) for a in inputs):
+            raise ValueError(f"out.{name} must not share memory with weights, slopes or shortcut")
+    if np.may_share_memory(out.mantissa, out.exponent):
+        raise ValueError("out.mantissa must not share memory with out.exponent")
+    n_items = 1 if chain.n_samples is None else chain.n_samples
+    mantissa = out.mantissa.reshape(n_items, chain.n_out, chain.n_in)
+    return mantissa, out.exponent.reshape(n_items)
 
 
 def chain_jvp(

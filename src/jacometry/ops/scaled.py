@@ -146,7 +146,13 @@ class ScaledArray:
 
     def __matmul__(self, other):
         other = _as_scaled("the right operand of @", other)
-        product = self.mantissa @ other.mantissa
+        left, right = self.mantissa, other.mantissa
+        row, column = (a.mantissa.ndim == a.exponent.ndim + 1 for a in (self, other))
+        if row and column:
+            raise ValueError("@ needs a matrix, got two vectors")
+        product = (left[..., None, :] if row else left) @ (right[..., None] if column else right)
+        if row or column:
+            product = product[..., 0, :] if row else product[..., 0]
         return ScaledArray(product, self.exponent + other.exponent)._normalized()
 
     def __rmatmul__(self, other):
@@ -177,11 +183,12 @@ def _as_scaled(name, value):
     if isinstance(value, ScaledArray):
         return value
     array = np.asarray(value)
-    if array.dtype.kind not in "biuf" or array.ndim < 2:
+    if array.dtype.kind not in "biuf" or array.ndim < 1:
         raise TypeError(
-            f"{name} must be a ScaledArray or a real matrix, got {type(value).__name__}"
+            f"{name} must be a ScaledArray or a real matrix or vector, got {type(value).__name__}"
         )
-    return ScaledArray.from_array(array.astype(np.result_type(array.dtype, np.float32), copy=False))
+    array = array.astype(np.result_type(array.dtype, np.float32), copy=False)
+    return ScaledArray.from_array(array, item_ndim=min(array.ndim, 2))
 
 
 def _ldexp(mantissa, exponent):

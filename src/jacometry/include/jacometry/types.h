@@ -48,6 +48,7 @@ typedef struct {
     ptrdiff_t n_layers;
     ptrdiff_t n_distinct; /* entries of `layers`: layer k is layers[k % n_distinct] */
     enum jm_slope_side slope_side;
+    int from_last; /* chain_product multiplies from the last layer on; other kernels need 0 */
     const jm_layer *layers;
     jm_layer first;
     ptrdiff_t weights_layer_stride;
