@@ -49,7 +49,7 @@ ORACLE_TESTS = {
 }
 
 PERTURBATIONS = [
-    # A slope of the next row; an exponent that is off by one; a layer too few in a sum.
+    # A slope of the next row; an exponent that is off by one, in both writers; a layer too few in a sum.
     Perturbation(
         "chain_product",
         "chain_step.inc.h",
@@ -59,8 +59,14 @@ PERTURBATIONS = [
     Perturbation(
         "chain_product",
         "chain_product.inc.h",
-        "space->block[state->current], -e);\n    state->exponent += e;",
-        "space->block[state->current], -e);\n    state->exponent += e + 1;",
+        "state->largest > 0 ? state->exponent + e : 0;",
+        "state->largest > 0 ? state->exponent + e + 1 : 0;",
+    ),
+    Perturbation(
+        "chain_product",
+        "chain_product.inc.h",
+        "    *exponent = e;",
+        "    *exponent = e + 1;",
     ),
     Perturbation(
         "chain_product",

@@ -55,7 +55,8 @@ def assert_product_close(got, expected, log_bound):
 @pytest.mark.parametrize("side", ["output", "input"])
 @pytest.mark.parametrize("n", SIZES)
 def test_chain_product_agrees_with_the_oracle(isa, dtype, rng, n, side):
-    for n_layers, with_slopes, shortcut in [(1, True, 0.5), (5, False, 0.0), (6, True, 0.25)]:
+    cases = [(1, True, 0.5), (5, False, 0.0), (6, True, 0.25), (5, True, 0.0)]
+    for n_layers, with_slopes, shortcut in cases:
         weights = np.stack(gaussian_layers(rng, [n] * (n_layers + 1), dtype))
         slopes = rng.random((n_layers, n)).astype(dtype) if with_slopes else None
         got = jm.chain_product(weights, slopes=slopes, slope_side=side, shortcut=shortcut)
@@ -89,6 +90,24 @@ def test_integer_chains_are_exact(isa, rng):
     for w in weights.astype(object):
         exact = w @ exact
     np.testing.assert_array_equal(jm.chain_product(weights).to_array(), exact.astype(float))
+
+
+@pytest.mark.parametrize("n", [129, 150, 230])
+def test_matrices_wider_than_a_row_block_are_exact_for_integers(isa, dtype, rng, n):
+    weights = rng.integers(-1, 2, (3, n, n))
+    product = jm.chain_product(weights.astype(dtype))
+    # No sum exceeds 230**2, so every one of them is exact in float32 too.
+    assert np.array_equal(product.to_array(), weights[2] @ weights[1] @ weights[0])
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 4, 5, 16])
+def test_chains_that_leave_the_window_half_way_keep_their_digits(isa, dtype, rng, n):
+    weights = rng.standard_normal((2, 9, n, n)).astype(dtype)
+    plain = jm.chain_product(weights)
+    for step in (-9, 9, -60, 60):
+        shifted = jm.chain_product(np.ldexp(weights, step))
+        assert np.array_equal(shifted.mantissa, plain.mantissa)
+        assert np.array_equal(shifted.exponent, plain.exponent + 9 * step)
 
 
 @pytest.mark.parametrize("n", [2, 7, 16])
