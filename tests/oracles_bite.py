@@ -49,7 +49,7 @@ ORACLE_TESTS = {
 }
 
 PERTURBATIONS = [
-    # A slope of the next row; an exponent that is off by one, in both writers; a layer too few in a sum.
+    # A slope of the next row; an exponent off by one, in both writers; a layer too few in a sum.
     Perturbation(
         "chain_product",
         "chain_step.inc.h",
