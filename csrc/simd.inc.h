@@ -5,6 +5,7 @@
  *   JM_LOAD, JM_STORE      unaligned access
  *   JM_LOAD_FIRST(p, n)    p[0..n) and zeros, 1 <= n <= JM_VW; reads no further
  *   JM_STORE_FIRST(p, v, n)   the first n lanes to p, for a constant n
+ *   JM_LANE_SUM(a)         sum over the lanes, halves first
  *   JM_SPLAT(x)            x in every lane
  *   JM_FMADD(a, b, c)      a * b + c, fused exactly where the instruction set fuses
  *   JM_FMADD_S(a, b, c)    the same for one JM_T: bit for bit what a lane gives
@@ -30,6 +31,7 @@
 #undef JM_LOAD_FIRST
 #undef JM_STORE_FIRST
 #undef JM_STORE
+#undef JM_LANE_SUM
 #undef JM_SPLAT
 #undef JM_FMADD
 #undef JM_FMADD_S
@@ -221,6 +223,26 @@ JM_INLINE void JM_NAME(jm_store_first)(JM_T *p, JM_V v, const int n) {
 }
 #undef JM_BITS
 #define JM_STORE_FIRST(p, v, n) JM_NAME(jm_store_first)((p), (v), (n))
+JM_INLINE JM_T JM_NAME(jm_lane_sum)(JM_V a) {
+#if defined(__x86_64__) && JM_VECTOR_BYTES == 64
+    return JM_MM(reduce_add)(a);
+#elif defined(__x86_64__) && JM_VECTOR_BYTES == 32 && JM_IS_F64
+    const __m128d half = _mm_add_pd(_mm256_castpd256_pd128(a), _mm256_extractf128_pd(a, 1));
+    return _mm_cvtsd_f64(_mm_add_sd(half, _mm_unpackhi_pd(half, half)));
+#elif defined(__x86_64__) && JM_VECTOR_BYTES == 32
+    const __m128 half = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
+    const __m128 pair = _mm_add_ps(half, _mm_movehl_ps(half, half));
+    return _mm_cvtss_f32(_mm_add_ss(pair, _mm_shuffle_ps(pair, pair, 1)));
+#else
+    JM_T lanes[JM_VW];
+    JM_STORE(lanes, a);
+    for (int half = JM_VW / 2; half; half /= 2)
+        for (int i = 0; i < half; i++)
+            lanes[i] += lanes[i + half];
+    return lanes[0];
+#endif
+}
+#define JM_LANE_SUM(a) JM_NAME(jm_lane_sum)(a)
 #define JM_LOAD_FIRST(p, n) JM_NAME(jm_load_first)((p), (n))
 #define JM_VABS(a) JM_NAME(jm_vabs)(a)
 #if defined(__x86_64__) && JM_VECTOR_BYTES == 64
@@ -240,6 +262,7 @@ JM_INLINE void JM_NAME(jm_store_first)(JM_T *p, JM_V v, const int n) {
 #define JM_LOAD_FIRST(p, n) ((void)(n), *(p))
 #define JM_STORE_FIRST(p, v, n) ((void)(n), *(p) = (v))
 #define JM_STORE(p, v) (*(p) = (v))
+#define JM_LANE_SUM(a) (a)
 #define JM_SPLAT(x) ((JM_T)(x))
 #define JM_FMADD(a, b, c) ((a) * (b) + (c))
 #define JM_FMADD_S(a, b, c) ((a) * (b) + (c))

@@ -1,21 +1,33 @@
 /*
  * Vectors pushed through a chain, forwards (jvp) or backwards (vjp); see chain_step.inc.h.
  *
- * A group of vectors goes through all layers together.  Where the weights are shared and wide
- * enough, the vectors are rows and the lanes run along the width: W is the panel, read as it lies
- * for a vjp and transposed for a jvp.  Elsewhere the vectors are the columns of one panel, a lane
- * each.  Which way is taken depends on the chain alone, and a vector's arithmetic on that vector
- * alone.
+ * A group of vectors goes through all layers together.  For a vjp and where the weights are shared,
+ * the vectors are rows and the lanes run along the width: W is the panel, read as it lies for a vjp
+ * and transposed for a jvp.  For a jvp through weights of each sample's own, the vectors are the
+ * columns of one panel, a lane each.  Which way is taken depends on the chain and the direction
+ * alone, and a vector's arithmetic on that vector alone.
  */
 
 #undef JM_GROUP_COLUMNS
 #undef JM_PADDED
+#undef JM_LOW_SQUARE
+#undef JM_HIGH_SQUARE
+#undef JM_LEAST_SQUARE
+#undef JM_MOST_SQUARE
+/* Squared norms at which a row is left alone, and those that lose nothing; see chain_rows_repair.
+ */
+#define JM_LOW_SQUARE (JM_IS_F64 ? 0x1p-200 : 0x1p-40)
+#define JM_HIGH_SQUARE (JM_IS_F64 ? 0x1p200 : 0x1p40)
+#define JM_LEAST_SQUARE (JM_IS_F64 ? 0x1p-957 : 0x1p-61)
+#define JM_MOST_SQUARE (JM_IS_F64 ? 0x1p1016 : 0x1p120)
 /* Vectors in a group: as columns, in lanes; as rows. */
 #define JM_GROUP_COLUMNS (2 * JM_VW)
 #define JM_PADDED(n) (((n) + JM_VW - 1) / JM_VW * JM_VW)
 #ifndef JM_GROUP_ROWS
-#define JM_GROUP_ROWS 32
-#define JM_GROUP_MAX 32 /* the larger of the two for every vector width up to 64 bytes */
+#define JM_GROUP_ROWS 64
+#define JM_GROUP_MAX 64 /* the larger of the two for every vector width up to 64 bytes */
+#define JM_GROUP_PADDED (JM_GROUP_ROWS + 12) /* the last tile may reach past the last row */
+#define JM_PANEL_ALONE 8                     /* vectors in a panel for one row at a time */
 #endif
 
 /* A group's state, and scratch. */
@@ -26,27 +38,22 @@ typedef struct {
     JM_T *block[2];       /* the vectors, as columns or rows */
     JM_T *scratch;        /* the same size: what the slopes on the input side give */
     JM_T *lane_slopes;    /* the same size: slopes, one column per vector */
-    JM_T *packed;         /* (max_width, padded max_width): W as the rows' panel */
+    JM_T *packed;         /* (max_width, panel width): columns of W as the rows' panel */
     JM_T *alone[2];       /* (max_width, JM_VW) each: one vector, for a careful step */
     JM_T *weights;        /* (max_width, max_width) and (max_width): scaled copies for it */
     JM_T *slopes;
 } JM_NAME(chain_vectors_space);
 
-static int JM_NAME(chain_goes_by_rows)(ptrdiff_t max_width, int has_shared_weights) {
-    return has_shared_weights && max_width >= JM_VW;
-}
-
-/* How many vectors a group of this chain holds. */
+/* How many vectors a group of this chain may hold. */
 static ptrdiff_t JM_NAME(chain_vectors_group)(ptrdiff_t max_width, int has_shared_weights) {
-    return JM_NAME(chain_goes_by_rows)(max_width, has_shared_weights) ? JM_GROUP_ROWS
-                                                                      : JM_GROUP_COLUMNS;
+    (void)max_width;
+    return has_shared_weights ? JM_GROUP_ROWS : JM_GROUP_COLUMNS;
 }
 
 static size_t JM_NAME(chain_vectors_layout)(ptrdiff_t max_width, void *work,
                                             JM_NAME(chain_vectors_space) * space) {
     const ptrdiff_t padded = JM_PADDED(max_width);
-    const ptrdiff_t group = JM_GROUP_ROWS > JM_GROUP_COLUMNS ? JM_GROUP_ROWS : JM_GROUP_COLUMNS;
-    const size_t state = JM_GROUP_MAX * sizeof(int64_t), block = JM_LINE(group * padded);
+    const size_t state = JM_GROUP_MAX * sizeof(int64_t), block = JM_LINE(JM_GROUP_PADDED * padded);
     const size_t alone = JM_LINE(max_width * JM_VW);
     const size_t sizes[] = {state,
                             state,
@@ -55,7 +62,7 @@ static size_t JM_NAME(chain_vectors_layout)(ptrdiff_t max_width, void *work,
                             block,
                             block,
                             block,
-                            JM_LINE(max_width * padded),
+                            JM_LINE(max_width * JM_PANEL * JM_VW),
                             alone,
                             alone,
                             JM_LINE(max_width * max_width),
@@ -95,35 +102,54 @@ static size_t JM_NAME(chain_vectors_work)(ptrdiff_t max_width) {
  * out[j * stride] = log of sqrt(square_j) 2^exponent_j, with an error of about one rounding.
  *
  * log m = 2 atanh((m - 1) / (m + 1)) for m in [1/sqrt 2, sqrt 2), whose series is cut where its
- * next term is below 2^-60.  The loop has no branch, so that the compiler takes it in lanes.
+ * next term is below 2^-60.  The loop has no branch and no conversion, so that the compiler takes
+ * it in lanes: integers become doubles through the low bits of a large one's fraction.
  */
 static void JM_NAME(chain_log_norms)(ptrdiff_t count, const double *square, const int64_t *exponent,
                                      double *out, ptrdiff_t stride) {
     static const double odd[] = {1. / 3,  1. / 5,  1. / 7,  1. / 9,  1. / 11,
                                  1. / 13, 1. / 15, 1. / 17, 1. / 19, 1. / 21};
+    const int64_t least = 0x3FE6A09E667F3BCD;      /* the bits of 1/sqrt 2 */
+    const uint64_t shift = 0x4000000000000000;     /* makes every exponent positive */
+    const int64_t large_bits = 0x4338000000000000; /* the bits of 1.5 * 2^52 */
+    const double large = 0x1.8p52;
     double log_norm[JM_GROUP_MAX];
+    int is_plain = 1;
     for (ptrdiff_t j = 0; j < count; j++) {
         union {
             double value;
             int64_t bits;
-        } x = {square[j]};
-        const int64_t e = (x.bits - 0x3FE6A09E667F3BCD) >> 52; /* the bits of 1/sqrt 2 */
-        x.bits -= e * ((int64_t)1 << 52);
+        } x = {square[j]}, e, twos;
+        const int64_t offset = x.bits - least;
+        e.bits = (int64_t)(((uint64_t)offset + shift) >> 52) + large_bits;
+        twos.bits = exponent[j] + large_bits;
+        x.bits = (offset & 0xFFFFFFFFFFFFF) + least;
         const double r = (x.value - 1) / (x.value + 1), r2 = r * r;
         double series = odd[9];
         for (int i = 8; i >= 0; i--)
             series = series * r2 + odd[i];
-        const double twos = (double)exponent[j] + 0.5 * (double)e;
-        log_norm[j] = JM_LOG_2_HIGH * twos + (JM_LOG_2_LOW * twos + (r + r * (r2 * series)));
+        const double total = (twos.value - large) + 0.5 * ((e.value - large) - 1024);
+        log_norm[j] = JM_LOG_2_HIGH * total + (JM_LOG_2_LOW * total + (r + r * (r2 * series)));
+        is_plain &= (square[j] >= DBL_MIN) & (square[j] <= DBL_MAX);
     }
     for (ptrdiff_t j = 0; j < count; j++)
-        out[j * stride] = square[j] > 0 && isfinite(square[j]) ? log_norm[j] : 0.5 * log(square[j]);
+        out[j * stride] = log_norm[j];
+    for (ptrdiff_t j = 0; !is_plain && j < count; j++)
+        if (!(square[j] >= DBL_MIN && square[j] <= DBL_MAX))
+            out[j * stride] = 0.5 * log(square[j]);
 }
 
-/* Vector j of a group, with elements `stride` apart, written where the caller keeps interface k. */
+/* Whether the vectors at interface k are to be written. */
+static int JM_NAME(chain_is_kept)(const jm_vectors *vectors, ptrdiff_t k, int is_far_end) {
+    return vectors->kept_exponents ? vectors->kept[k] != NULL : is_far_end;
+}
+
+/* One vector at interface k, with elements `stride` apart, written where the caller keeps it. */
 static void JM_NAME(chain_keep)(const jm_vectors *vectors, ptrdiff_t k, ptrdiff_t vector,
                                 ptrdiff_t n, const JM_T *x, ptrdiff_t stride, int64_t exponent) {
-    JM_T *out = (JM_T *)vectors->kept[k] + vector * n;
+    const int keeps_all = vectors->kept_exponents != NULL;
+    JM_T *out = (JM_T *)vectors->kept[keeps_all ? k : 0] + vector * n;
+    int64_t *out_exponent = keeps_all ? vectors->kept_exponents[k] : (int64_t *)vectors->kept[1];
     for (ptrdiff_t i = 0; i < n; i++)
         out[i] = x[i * stride];
     const JM_T largest = JM_NAME(max_abs)(n, out);
@@ -133,7 +159,7 @@ static void JM_NAME(chain_keep)(const jm_vectors *vectors, ptrdiff_t k, ptrdiff_
         JM_NAME(scale_by_power)(n, out, -e);
         exponent += e;
     }
-    vectors->kept_exponents[k][vector] = is_plain ? exponent : 0;
+    out_exponent[vector] = is_plain ? exponent : 0;
 }
 
 /*
@@ -183,8 +209,9 @@ static const JM_T *JM_NAME(chain_slopes_of)(const jm_layer *layer, const jm_vect
  * they are kept if asked for.  A zero or non-finite column keeps its digits.
  */
 static void JM_NAME(chain_columns_arrive)(const jm_vectors *vectors, ptrdiff_t n_layers,
-                                          ptrdiff_t k, ptrdiff_t rows, int nv, ptrdiff_t first,
-                                          ptrdiff_t count, JM_T *panel, const JM_T *largest,
+                                          ptrdiff_t k, int is_far_end, ptrdiff_t rows, int nv,
+                                          ptrdiff_t first, ptrdiff_t count, JM_T *panel,
+                                          const JM_T *largest,
                                           const JM_NAME(chain_vectors_space) * space) {
     const ptrdiff_t width = nv * JM_VW;
     JM_T half[JM_GROUP_COLUMNS], rest[JM_GROUP_COLUMNS], lanes[JM_GROUP_COLUMNS];
@@ -213,7 +240,7 @@ static void JM_NAME(chain_columns_arrive)(const jm_vectors *vectors, ptrdiff_t n
         square[j] = (double)lanes[j];
     JM_NAME(chain_log_norms)
     (count, square, space->exponent, vectors->log_norms + first * (n_layers + 1) + k, n_layers + 1);
-    for (ptrdiff_t j = 0; vectors->kept[k] && j < count; j++)
+    for (ptrdiff_t j = 0; JM_NAME(chain_is_kept)(vectors, k, is_far_end) && j < count; j++)
         JM_NAME(chain_keep)
     (vectors, k, first + j, rows, panel + j, width, space->exponent[j]);
 }
@@ -303,7 +330,9 @@ static void JM_NAME(chain_columns)(const jm_chain *chain, const jm_vectors *vect
                                        : JM_NAME(chain_layer)(chain, 0).cols;
         JM_NAME(chain_columns_start)(vectors, n, nv, first, count, in, largest);
         JM_NAME(chain_columns_arrive)
-        (vectors, n_layers, transposed ? n_layers : 0, n, nv, first, count, in, largest, space);
+        (vectors, n_layers, transposed ? n_layers : 0, 0, n, nv, first, count, in, largest, space);
+        for (ptrdiff_t j = 0; j < count; j++)
+            space->bad_layer[j] = isinf(largest[j]) ? n_layers : -1;
     }
     /* `progress` counts layers passed; a vjp meets them last to first. */
     for (ptrdiff_t progress = begin; progress < end; progress++) {
@@ -322,8 +351,8 @@ static void JM_NAME(chain_columns)(const jm_chain *chain, const jm_vectors *vect
         JM_NAME(chain_columns_repair)
         (chain, vectors, k, transposed, first, count, nv, &step, in, out, &range, largest, space);
         JM_NAME(chain_columns_arrive)
-        (vectors, n_layers, transposed ? k : k + 1, step.rows, nv, first, count, out, largest,
-         space);
+        (vectors, n_layers, transposed ? k : k + 1, progress == n_layers - 1, step.rows, nv, first,
+         count, out, largest, space);
         JM_T *const previous = in;
         in = out;
         out = previous;
@@ -332,77 +361,159 @@ static void JM_NAME(chain_columns)(const jm_chain *chain, const jm_vectors *vect
 
 /* ---- vectors as rows -------------------------------------------------------------------- */
 
+/* A layer as it acts on the rows of a group; rows are padded with zeros to whole vectors. */
+typedef struct {
+    const JM_T *source;   /* (count, in_pad): what W multiplies */
+    const JM_T *original; /* (count, in_pad): what the shortcut multiplies */
+    JM_T *out;            /* (count, out_pad) */
+    ptrdiff_t in_pad, out_pad;
+    JM_T shortcut;
+    const JM_T *slopes;      /* on the output side, or NULL */
+    ptrdiff_t slopes_stride; /* from one sample to the next */
+    const ptrdiff_t *sample; /* of each row */
+    JM_T *between, *result;  /* (count, JM_VW): sums of squares lane by lane, before and after */
+} JM_NAME(chain_rows_job);
+
+/* Vector `v` of nv, the last of which holds `tail` elements and no more. */
+#undef JM_LOAD_OF
+#define JM_LOAD_OF(p, v, nv, tail)                                                                 \
+    ((v) == (nv) - 1 && (tail) < JM_VW ? JM_LOAD_FIRST((p) + (v) * JM_VW, (tail))                  \
+                                       : JM_LOAD((p) + (v) * JM_VW))
+
 /*
- * W as a panel whose row k multiplies element k of a vector: (cols, padded rows) of the step.  Read
- * in place where it lies so and needs no padding; *stride is then its own.
+ * Rows [row, row + n_rows) times columns [col, col + nv vectors) of W, whose panel is given, and
+ * what follows.  `tail` is the number of elements in the last vector; is_in_place says that the
+ * panel has no padding there.  n_rows, nv and is_in_place are constants where this is inlined.
  */
-static const JM_T *JM_NAME(chain_pack)(const JM_NAME(chain_step) * step, JM_T *packed,
+JM_INLINE void JM_NAME(chain_rows_tile)(const int n_rows, const int nv, const int is_in_place,
+                                        const JM_NAME(chain_rows_job) * job, ptrdiff_t in_pad,
+                                        ptrdiff_t out_pad, ptrdiff_t depth, ptrdiff_t row,
+                                        ptrdiff_t col, int tail, const JM_T *JM_RESTRICT panel,
+                                        ptrdiff_t stride) {
+    JM_V sum[12][JM_PANEL_ALONE];
+    const JM_T *x = job->source + row * in_pad;
+    JM_UNROLL
+    for (int r = 0; r < n_rows; r++)
+        JM_UNROLL
+    for (int v = 0; v < nv; v++)
+        sum[r][v] = JM_SPLAT(0);
+    for (ptrdiff_t k = 0; k < depth; k++) {
+        JM_V w[JM_PANEL_ALONE];
+        JM_UNROLL
+        for (int v = 0; v < nv; v++)
+            w[v] = JM_LOAD_OF(panel + k * stride, v, nv, is_in_place ? tail : JM_VW);
+        JM_UNROLL
+        for (int r = 0; r < n_rows; r++) {
+            const JM_V a = JM_SPLAT(x[r * in_pad + k]);
+            JM_UNROLL
+            for (int v = 0; v < nv; v++)
+                sum[r][v] = JM_FMADD(a, w[v], sum[r][v]);
+        }
+    }
+    JM_UNROLL
+    for (int r = 0; r < n_rows; r++) {
+        const ptrdiff_t at = (row + r) * JM_VW;
+        JM_V result = col ? JM_LOAD(job->result + at) : JM_SPLAT(0);
+        if (job->slopes) {
+            const JM_T *s = job->slopes + job->sample[row + r] * job->slopes_stride + col;
+            JM_V between = col ? JM_LOAD(job->between + at) : JM_SPLAT(0);
+            JM_UNROLL
+            for (int v = 0; v < nv; v++) {
+                between = JM_FMADD(sum[r][v], sum[r][v], between);
+                sum[r][v] *= JM_LOAD_OF(s, v, nv, tail);
+            }
+            JM_STORE(job->between + at, between);
+        }
+        if (job->shortcut != 0) {
+            const JM_T *original = job->original + (row + r) * in_pad + col;
+            JM_UNROLL
+            for (int v = 0; v < nv; v++)
+                sum[r][v] =
+                    JM_FMADD(JM_SPLAT(job->shortcut), JM_LOAD(original + v * JM_VW), sum[r][v]);
+        }
+        JM_T *out = job->out + (row + r) * out_pad + col;
+        JM_UNROLL
+        for (int v = 0; v < nv; v++) {
+            result = JM_FMADD(sum[r][v], sum[r][v], result);
+            JM_STORE(out + v * JM_VW, sum[r][v]);
+        }
+        JM_STORE(job->result + at, result);
+    }
+}
+
+/* All rows of one panel.  Where the last tile is not full its other rows are padding. */
+JM_INLINE void JM_NAME(chain_rows_tiles)(const int nv, const JM_NAME(chain_rows_job) * job,
+                                         ptrdiff_t in_pad, ptrdiff_t out_pad, ptrdiff_t depth,
+                                         ptrdiff_t count, ptrdiff_t col, int tail,
+                                         const JM_T *panel, ptrdiff_t stride) {
+    const int height = JM_TILE_ROWS(nv);
+    ptrdiff_t row = 0;
+    for (; row + 2 < count; row += height)
+        JM_NAME(chain_rows_tile)
+    (height, nv, 0, job, in_pad, out_pad, depth, row, col, tail, panel, stride);
+    for (; row < count; row++)
+        JM_NAME(chain_rows_tile)
+    (1, nv, 0, job, in_pad, out_pad, depth, row, col, tail, panel, stride);
+}
+
+/*
+ * Columns [col, col + width) of W as a panel whose row k multiplies element k of a vector: (depth,
+ * padded width).  Read in place where it lies so, unless its rows, many and far apart, would fall
+ * on few lines of the cache and many rows are to come; *stride is then its own.
+ */
+static const JM_T *JM_NAME(chain_pack)(const JM_NAME(chain_step) * step, ptrdiff_t col,
+                                       ptrdiff_t width, ptrdiff_t count, JM_T *packed,
                                        ptrdiff_t *stride) {
-    const ptrdiff_t n = step->rows, padded = JM_PADDED(n);
-    if (step->row_stride == 1 && n == padded) {
-        *stride = step->col_stride;
-        return step->weights;
-    }
+    enum { MANY = 64, SQUARE = 16 };
+    const ptrdiff_t padded = JM_PADDED(width), depth = step->cols;
+    const int tail = (int)(width - padded + JM_VW);
+    const JM_T *weights = step->weights + col * step->row_stride;
     *stride = padded;
-    for (ptrdiff_t k = 0; k < step->cols; k++)
-        for (ptrdiff_t j = n; j < padded; j++)
-            packed[k * padded + j] = 0;
     if (step->row_stride == 1) {
-        for (ptrdiff_t k = 0; k < step->cols; k++)
-            memcpy(packed + k * padded, step->weights + k * step->col_stride,
-                   (size_t)n * sizeof(JM_T));
-    } else { /* transposed in squares that fit the first-level cache */
-        enum { SQUARE = 16 };
-        for (ptrdiff_t j0 = 0; j0 < n; j0 += SQUARE)
-            for (ptrdiff_t k0 = 0; k0 < step->cols; k0 += SQUARE)
-                for (ptrdiff_t j = j0; j < j0 + SQUARE && j < n; j++)
-                    for (ptrdiff_t k = k0; k < k0 + SQUARE && k < step->cols; k++)
-                        packed[k * padded + j] = step->weights[j * step->row_stride + k];
+        if (width == padded && (depth < MANY || count < MANY / 4)) {
+            *stride = step->col_stride;
+            return weights;
+        }
+        for (ptrdiff_t k = 0; k < depth; k++) {
+            const JM_T *from = weights + k * step->col_stride;
+            JM_T *to = packed + k * padded;
+            for (ptrdiff_t j = 0; j + JM_VW < padded; j += JM_VW)
+                JM_STORE(to + j, JM_LOAD(from + j));
+            JM_STORE(to + padded - JM_VW, JM_LOAD_OF(from + padded - JM_VW, 0, 1, tail));
+        }
+        return packed;
     }
+    for (ptrdiff_t k = 0; k < depth; k++)
+        for (ptrdiff_t j = width; j < padded; j++)
+            packed[k * padded + j] = 0;
+    for (ptrdiff_t k0 = 0; k0 < depth; k0 += SQUARE)
+        for (ptrdiff_t j = 0; j < width; j++)
+            for (ptrdiff_t k = k0; k < k0 + SQUARE && k < depth; k++)
+                packed[k * padded + j] = weights[j * step->row_stride + k];
     return packed;
 }
 
-/* A vector's slopes padded to whole vectors: in place if they are, else in `padded`. */
-static const JM_T *JM_NAME(chain_pad_slopes)(const JM_T *slopes, ptrdiff_t n, JM_T *padded) {
-    if (n % JM_VW == 0)
-        return slopes;
-    memcpy(padded, slopes, (size_t)n * sizeof(JM_T));
-    for (ptrdiff_t i = n; i < JM_PADDED(n); i++)
-        padded[i] = 0;
-    return padded;
-}
-
-/* sums[j] = sum of the JM_VW lanes of row j. */
-static void JM_NAME(chain_sum_lanes)(ptrdiff_t count, const JM_T *lanes, double *sums) {
-    for (ptrdiff_t j = 0; j < count; j++) {
-        JM_T sum = lanes[j * JM_VW];
-        for (int v = 1; v < JM_VW; v++)
-            sum += lanes[j * JM_VW + v];
-        sums[j] = (double)sum;
-    }
-}
-
-/* out = in W for rows, without slopes or shortcut; rows of both are padded to whole vectors. */
-static void JM_NAME(chain_rows_times)(const JM_NAME(chain_step) * step, const JM_T *in,
-                                      ptrdiff_t count, JM_T *out, JM_T *packed) {
-    const ptrdiff_t in_pad = JM_PADDED(step->cols), out_pad = JM_PADDED(step->rows);
-    ptrdiff_t stride;
-    const JM_T *panel = JM_NAME(chain_pack)(step, packed, &stride);
-    JM_NAME(chain_step) plain = {0};
-    plain.weights = in;
+/* Rows through W.  `rows` and `depth`, those of the step, are constants where it is worth it. */
+JM_INLINE void JM_NAME(chain_rows_product)(ptrdiff_t rows, ptrdiff_t depth,
+                                           const JM_NAME(chain_step) * step,
+                                           const JM_NAME(chain_rows_job) * job, ptrdiff_t count,
+                                           JM_T *packed) {
+    const ptrdiff_t in_pad = JM_PADDED(depth), out_pad = JM_PADDED(rows);
     const ptrdiff_t n_vectors = out_pad / JM_VW;
     const ptrdiff_t n_panels = (n_vectors + JM_PANEL - 1) / JM_PANEL;
     for (ptrdiff_t p = 0; p < n_panels; p++) {
-        const ptrdiff_t begin = p * n_vectors / n_panels;
-        const ptrdiff_t at = begin * JM_VW;
-        JM_NAME(chain_range) ignored = JM_NAME(chain_no_range)();
-        switch ((p + 1) * n_vectors / n_panels - begin) {
+        const ptrdiff_t begin = p * n_vectors / n_panels, end = (p + 1) * n_vectors / n_panels;
+        const ptrdiff_t col = begin * JM_VW;
+        const ptrdiff_t width = (end * JM_VW < rows ? end * JM_VW : rows) - col;
+        const int tail = (int)(width - (end - begin - 1) * JM_VW);
+        ptrdiff_t stride;
+        const JM_T *panel = JM_NAME(chain_pack)(step, col, width, count, packed, &stride);
+        switch (end - begin) {
 #define JM_WIDTH(n)                                                                                \
     case n:                                                                                        \
         if (n <= JM_PANEL)                                                                         \
-            JM_NAME(chain_rows)                                                                    \
-        (n <= JM_PANEL ? n : 1, &plain, count, step->cols, in_pad, 1, panel + at, stride, NULL,    \
-         out + at, out_pad, &ignored);                                                             \
+            JM_NAME(chain_rows_tiles)                                                              \
+        (n <= JM_PANEL ? n : 1, job, in_pad, out_pad, depth, count, col, tail, panel, stride);     \
         break;
             JM_WIDTH(1)
             JM_WIDTH(2)
@@ -413,97 +524,153 @@ static void JM_NAME(chain_rows_times)(const JM_NAME(chain_step) * step, const JM
     }
 }
 
+/* One or two rows through W that lies as their panel: it is read once, in place. */
+static void JM_NAME(chain_rows_alone)(const JM_NAME(chain_step) * step,
+                                      const JM_NAME(chain_rows_job) * job, ptrdiff_t count) {
+    for (ptrdiff_t row = 0; row < count; row++)
+        for (ptrdiff_t col = 0, nv; col < step->rows; col += nv * JM_VW) {
+            const ptrdiff_t left = step->rows - col;
+            nv = left <= JM_VW ? 1 : left <= 2 * JM_VW ? 2 : left <= 4 * JM_VW ? 4 : JM_PANEL_ALONE;
+            /* A vector that would be empty is left to the next, narrower turn. */
+            while ((nv - 1) * JM_VW >= left)
+                nv /= 2;
+            const int tail = (int)(left < nv * JM_VW ? left - (nv - 1) * JM_VW : JM_VW);
+            switch (nv) {
+#define JM_WIDTH(n)                                                                                \
+    case n:                                                                                        \
+        JM_NAME(chain_rows_tile)                                                                   \
+        (1, n, 1, job, job->in_pad, job->out_pad, step->cols, row, col, tail, step->weights + col, \
+         step->col_stride);                                                                        \
+        break;
+                JM_WIDTH(1)
+                JM_WIDTH(2)
+                JM_WIDTH(4)
+                JM_WIDTH(JM_PANEL_ALONE)
+#undef JM_WIDTH
+            }
+        }
+}
+
+/* The rows of a step whose W is the identity. */
+static void JM_NAME(chain_rows_diagonal)(const JM_NAME(chain_rows_job) * job, ptrdiff_t n,
+                                         ptrdiff_t count) {
+    const int tail = (int)(n - job->in_pad + JM_VW);
+    for (ptrdiff_t j = 0; j < count; j++) {
+        const JM_T *s = job->slopes + job->sample[j] * job->slopes_stride;
+        JM_V sum = JM_SPLAT(0);
+        for (ptrdiff_t i = 0; i < job->in_pad; i += JM_VW) {
+            const JM_V x = JM_LOAD(job->original + j * job->in_pad + i);
+            const JM_V slope =
+                i + JM_VW < job->in_pad ? JM_LOAD(s + i) : JM_LOAD_OF(s + i, 0, 1, tail);
+            JM_V y = x * slope;
+            if (job->shortcut != 0)
+                y = JM_FMADD(JM_SPLAT(job->shortcut), x, y);
+            sum = JM_FMADD(y, y, sum);
+            JM_STORE(job->out + j * job->in_pad + i, y);
+        }
+        JM_STORE(job->result + j * JM_VW, sum);
+    }
+}
+
+/* scratch = in * slopes row by row, the slopes on the input side; `next` are those to come. */
+JM_INLINE void JM_NAME(chain_rows_slope)(ptrdiff_t n, const JM_NAME(chain_rows_job) * job,
+                                         const JM_T *slopes, ptrdiff_t slopes_stride,
+                                         const JM_T *next, ptrdiff_t count, JM_T *scratch) {
+    const ptrdiff_t pad = JM_PADDED(n);
+    const int tail = (int)(n - pad + JM_VW);
+    for (ptrdiff_t j = 0; j < count; j++) {
+        const ptrdiff_t at = job->sample[j] * slopes_stride;
+        JM_V sum = JM_SPLAT(0);
+        JM_UNROLL
+        for (ptrdiff_t i = 0; i + JM_VW < pad; i += JM_VW) {
+            const JM_V x = JM_LOAD(job->original + j * pad + i) * JM_LOAD(slopes + at + i);
+            sum = JM_FMADD(x, x, sum);
+            JM_STORE(scratch + j * pad + i, x);
+        }
+        const ptrdiff_t i = pad - JM_VW;
+        const JM_V x =
+            JM_LOAD(job->original + j * pad + i) * JM_LOAD_OF(slopes + at + i, 0, 1, tail);
+        sum = JM_FMADD(x, x, sum);
+        JM_STORE(scratch + j * pad + i, x);
+        JM_STORE(job->between + j * JM_VW, sum);
+        if (next)
+            for (ptrdiff_t line = 0; line < n; line += (ptrdiff_t)(64 / sizeof(JM_T)))
+                JM_PREFETCH(next + at + line);
+    }
+}
+
+/* sums[j] = sum of the JM_VW lanes of row j. */
+static void JM_NAME(chain_sum_lanes)(ptrdiff_t count, const JM_T *lanes, double *sums) {
+    for (ptrdiff_t j = 0; j < count; j++)
+        sums[j] = (double)JM_LANE_SUM(JM_LOAD(lanes + j * JM_VW));
+}
+
+static double JM_NAME(chain_row_square)(ptrdiff_t n, const JM_T *row) {
+    JM_V sum = JM_SPLAT(0);
+    for (ptrdiff_t i = 0; i < JM_PADDED(n); i += JM_VW)
+        sum = JM_FMADD(JM_LOAD(row + i), JM_LOAD(row + i), sum);
+    return (double)JM_LANE_SUM(sum);
+}
+
 /*
  * Rows through one layer, with the sum of squares of what stands between the two operations (1 if
  * there is only one) and of the result.
  */
-static void JM_NAME(chain_rows_step)(const jm_layer *layer, const jm_vectors *vectors,
-                                     const JM_NAME(chain_step) * step, ptrdiff_t first,
-                                     ptrdiff_t count, const JM_T *in, JM_T *out, double *between,
-                                     double *result, const JM_NAME(chain_vectors_space) * space) {
-    const ptrdiff_t in_pad = JM_PADDED(step->cols), out_pad = JM_PADDED(step->rows);
-    JM_T lanes[JM_GROUP_ROWS * JM_VW], between_lanes[JM_GROUP_ROWS * JM_VW];
-    const JM_T *source = in;
-    if (layer->slopes && step->slopes_first && step->weights) {
-        for (ptrdiff_t j = 0; j < count; j++) {
-            const JM_T *s = JM_NAME(chain_pad_slopes)(
-                JM_NAME(chain_slopes_of)(layer, vectors, first + j), step->cols, space->slopes);
-            JM_V sum = JM_SPLAT(0);
-            for (ptrdiff_t i = 0; i < in_pad; i += JM_VW) {
-                const JM_V x = JM_LOAD(in + j * in_pad + i) * JM_LOAD(s + i);
-                sum = JM_FMADD(x, x, sum);
-                JM_STORE(space->scratch + j * in_pad + i, x);
-            }
-            JM_STORE(between_lanes + j * JM_VW, sum);
-        }
-        source = space->scratch;
-    }
-    if (step->weights)
-        JM_NAME(chain_rows_times)(step, source, count, out, space->packed);
+JM_INLINE void JM_NAME(chain_rows_step)(ptrdiff_t rows, ptrdiff_t depth, const jm_layer *layer,
+                                        const JM_NAME(chain_step) * step, const JM_T *next,
+                                        const ptrdiff_t *sample, ptrdiff_t count, const JM_T *in,
+                                        JM_T *out, double *between, double *result,
+                                        const JM_NAME(chain_vectors_space) * space) {
+    JM_T lanes[JM_GROUP_PADDED * JM_VW], between_lanes[JM_GROUP_PADDED * JM_VW];
+    const JM_T *slopes = layer->slopes;
+    const int scales_input = slopes && step->slopes_first && step->weights;
+    const JM_NAME(chain_rows_job) job = {.source = scales_input ? space->scratch : in,
+                                         .original = in,
+                                         .out = out,
+                                         .in_pad = JM_PADDED(depth),
+                                         .out_pad = JM_PADDED(rows),
+                                         .shortcut = step->shortcut,
+                                         .slopes = scales_input ? NULL : slopes,
+                                         .slopes_stride = layer->slopes_stride,
+                                         .sample = sample,
+                                         .between = between_lanes,
+                                         .result = lanes};
+    if (scales_input)
+        JM_NAME(chain_rows_slope)
+    (depth, &job, slopes, layer->slopes_stride, next, count, space->scratch);
+    if (!step->weights)
+        JM_NAME(chain_rows_diagonal)(&job, rows, count);
+    else if (count <= 2 && step->row_stride == 1)
+        JM_NAME(chain_rows_alone)(step, &job, count);
     else
-        memcpy(out, in, (size_t)(count * out_pad) * sizeof(JM_T));
-
-    const int scales_output = layer->slopes && !(step->slopes_first && step->weights);
-    const JM_V c = JM_SPLAT(step->shortcut);
-    for (ptrdiff_t j = 0; j < count; j++) {
-        JM_T *row = out + j * out_pad;
-        const JM_T *original = in + j * in_pad;
-        JM_V sum = JM_SPLAT(0), between_sum = JM_SPLAT(0);
-        if (scales_output) {
-            const JM_T *s = JM_NAME(chain_pad_slopes)(
-                JM_NAME(chain_slopes_of)(layer, vectors, first + j), step->rows, space->slopes);
-            for (ptrdiff_t i = 0; i < out_pad; i += JM_VW) {
-                JM_V x = JM_LOAD(row + i);
-                between_sum = JM_FMADD(x, x, between_sum);
-                x *= JM_LOAD(s + i);
-                if (step->shortcut != 0)
-                    x = JM_FMADD(c, JM_LOAD(original + i), x);
-                sum = JM_FMADD(x, x, sum);
-                JM_STORE(row + i, x);
-            }
-            JM_STORE(between_lanes + j * JM_VW, between_sum);
-        } else {
-            for (ptrdiff_t i = 0; i < out_pad; i += JM_VW) {
-                JM_V x = JM_LOAD(row + i);
-                if (step->shortcut != 0) {
-                    x = JM_FMADD(c, JM_LOAD(original + i), x);
-                    JM_STORE(row + i, x);
-                }
-                sum = JM_FMADD(x, x, sum);
-            }
-        }
-        JM_STORE(lanes + j * JM_VW, sum);
-    }
+        JM_NAME(chain_rows_product)(rows, depth, step, &job, count, space->packed);
     JM_NAME(chain_sum_lanes)(count, lanes, result);
-    if (layer->slopes && step->weights)
+    if (slopes && step->weights)
         JM_NAME(chain_sum_lanes)(count, between_lanes, between);
     else
         for (ptrdiff_t j = 0; j < count; j++)
             between[j] = 1;
 }
 
-/* Sum of squares of a row that has been brought to [0.5, 1). */
-static double JM_NAME(chain_row_square)(ptrdiff_t n, const JM_T *row) {
-    JM_T sum = 0;
-    for (ptrdiff_t i = 0; i < n; i++)
-        sum = JM_FMADD_S(row[i], row[i], sum);
-    return (double)sum;
-}
-
 /*
- * Rows of `out` brought back into the window, or, where plain arithmetic may have spoilt them,
- * taken again with care.  A sum of squares is trusted between 2^(JM_MIN_EXP + 64) and 2^(JM_MAX_EXP
- * - 8): the largest magnitude is then far from where chain_is_safe would object.
+ * Rows whose digits plain arithmetic may have spoilt are taken again with care, and a row whose
+ * norm has left 2^+-JM_LAZY is brought back.  A sum of squares is trusted between 2^(JM_MIN_EXP +
+ * 64) and 2^(JM_MAX_EXP - 8): the largest magnitude is then far from where chain_is_safe would
+ * object.
  */
-static void JM_NAME(chain_rows_repair)(const jm_chain *chain, const jm_vectors *vectors,
-                                       ptrdiff_t k, int transposed, ptrdiff_t first,
-                                       ptrdiff_t count, const JM_NAME(chain_step) * step,
-                                       const JM_T *in, JM_T *out, const double *between,
-                                       double *result, const JM_NAME(chain_vectors_space) * space) {
-    const double low = ldexp(1, -2 * JM_LAZY), high = ldexp(1, 2 * JM_LAZY);
-    const double least = ldexp(1, JM_MIN_EXP + 64), most = ldexp(1, JM_MAX_EXP - 8);
+static void JM_NAME(chain_rows_repair)(const jm_chain *chain, const ptrdiff_t *sample, ptrdiff_t k,
+                                       int transposed, ptrdiff_t count,
+                                       const JM_NAME(chain_step) * step, const JM_T *in, JM_T *out,
+                                       const double *between, double *result,
+                                       const JM_NAME(chain_vectors_space) * space) {
+    const double low = JM_LOW_SQUARE, high = JM_HIGH_SQUARE;
+    const double least = JM_LEAST_SQUARE, most = JM_MOST_SQUARE;
     const ptrdiff_t in_pad = JM_PADDED(step->cols), out_pad = JM_PADDED(step->rows);
-    for (ptrdiff_t j = 0; j < count; j++) {
+    int is_plain = 1;
+    for (ptrdiff_t j = 0; j < count; j++)
+        is_plain &=
+            (result[j] >= low) & (result[j] <= high) & (between[j] >= least) & (between[j] <= most);
+    for (ptrdiff_t j = 0; !is_plain && j < count; j++) {
         const int is_between = between[j] >= least && between[j] <= most;
         if (result[j] >= low && result[j] <= high && is_between)
             continue;
@@ -516,7 +683,7 @@ static void JM_NAME(chain_rows_repair)(const jm_chain *chain, const jm_vectors *
             space->exponent[j] += e;
         } else {
             const JM_NAME(chain_step) alone =
-                JM_NAME(chain_step_of)(chain, k, (first + j) / vectors->per_sample, transposed);
+                JM_NAME(chain_step_of)(chain, k, sample[j], transposed);
             if (JM_NAME(chain_careful_vector)(alone, in + j * in_pad, 1, row, 1,
                                               space->exponent + j, space) != JM_OK)
                 space->bad_layer[j] = k;
@@ -528,13 +695,51 @@ static void JM_NAME(chain_rows_repair)(const jm_chain *chain, const jm_vectors *
     }
 }
 
+/* Start vectors as rows, their largest magnitude brought to [0.5, 1), and their squared norms. */
+static void JM_NAME(chain_rows_start)(const jm_vectors *vectors, ptrdiff_t n_layers, ptrdiff_t n,
+                                      ptrdiff_t first, ptrdiff_t count, JM_T *in, double *result,
+                                      const JM_NAME(chain_vectors_space) * space) {
+    const ptrdiff_t padded = JM_PADDED(n);
+    memset(in, 0, (size_t)(count * padded) * sizeof(JM_T));
+    for (ptrdiff_t j = 0; j < count; j++) {
+        JM_T *row = in + j * padded;
+        memcpy(row, (const JM_T *)vectors->start + (first + j) * n, (size_t)n * sizeof(JM_T));
+        const JM_T largest = JM_NAME(max_abs)(n, row);
+        if (isinf(largest)) {
+            space->bad_layer[j] = n_layers;
+        } else if (largest > 0) {
+            const int e = JM_NAME(exponent_of)(largest);
+            JM_NAME(scale_by_power)(n, row, -e);
+            space->exponent[j] = e;
+        }
+        result[j] = JM_NAME(chain_row_square)(n, row);
+    }
+}
+
 static void JM_NAME(chain_by_rows)(const jm_chain *chain, const jm_vectors *vectors,
-                                   ptrdiff_t first, ptrdiff_t count, ptrdiff_t begin, ptrdiff_t end,
-                                   int transposed, const JM_NAME(chain_vectors_space) * space) {
-    const ptrdiff_t n_layers = chain->n_layers;
+                                   ptrdiff_t max_width, ptrdiff_t first, ptrdiff_t count,
+                                   ptrdiff_t begin, ptrdiff_t end, int transposed,
+                                   const JM_NAME(chain_vectors_space) * space) {
+    const ptrdiff_t n_layers = chain->n_layers, per_sample = vectors->per_sample;
     JM_T *in = space->block[begin % 2], *out = space->block[1 - begin % 2];
     double *log_norms = vectors->log_norms + first * (n_layers + 1);
     double between[JM_GROUP_ROWS], result[JM_GROUP_ROWS];
+    /* Rows past the last are padding of its tile: zero, so that nothing is slow or traps there. */
+    ptrdiff_t sample[JM_GROUP_PADDED];
+    for (ptrdiff_t j = 0, now = first / per_sample, left = per_sample - first % per_sample;
+         j < JM_GROUP_PADDED; j++, left--) {
+        if (left == 0 && j < count) {
+            now++;
+            left = per_sample;
+        }
+        sample[j] = now;
+    }
+    if (begin == 0) {
+        JM_T *const blocks[] = {in, out, space->scratch};
+        const ptrdiff_t padded = JM_PADDED(max_width);
+        for (int i = 0; i < 3; i++)
+            memset(blocks[i] + count * padded, 0, (size_t)(12 * padded) * sizeof(JM_T));
+    }
 
     for (ptrdiff_t progress = begin - (begin == 0); progress < end; progress++) {
         /* Progress -1 is the start; k is the interface arrived at, which a vjp counts backwards. */
@@ -543,37 +748,45 @@ static void JM_NAME(chain_by_rows)(const jm_chain *chain, const jm_vectors *vect
         if (progress < 0) {
             n = transposed ? JM_NAME(chain_layer)(chain, n_layers - 1).rows
                            : JM_NAME(chain_layer)(chain, 0).cols;
-            const ptrdiff_t padded = JM_PADDED(n);
-            for (ptrdiff_t j = 0; j < count; j++) {
-                JM_T *row = in + j * padded;
-                memset(row, 0, (size_t)padded * sizeof(JM_T));
-                memcpy(row, (const JM_T *)vectors->start + (first + j) * n,
-                       (size_t)n * sizeof(JM_T));
-                const JM_T largest = JM_NAME(max_abs)(n, row);
-                if (largest > 0 && !isinf(largest)) {
-                    const int e = JM_NAME(exponent_of)(largest);
-                    JM_NAME(scale_by_power)(n, row, -e);
-                    space->exponent[j] = e;
-                }
-                result[j] = JM_NAME(chain_row_square)(n, row);
-            }
+            JM_NAME(chain_rows_start)(vectors, n_layers, n, first, count, in, result, space);
         } else {
             const ptrdiff_t k = transposed ? arrived : progress;
             const jm_layer layer = JM_NAME(chain_layer)(chain, k);
             const JM_NAME(chain_step) step =
-                JM_NAME(chain_step_of)(chain, k, first / vectors->per_sample, transposed);
+                JM_NAME(chain_step_of)(chain, k, sample[0], transposed);
+            const JM_T *next = NULL;
+            if (layer.slopes_stride && progress + 1 < end)
+                next = JM_NAME(chain_layer)(chain, transposed ? k - 1 : k + 1).slopes;
             n = step.rows;
-            JM_NAME(chain_rows_step)
-            (&layer, vectors, &step, first, count, in, out, between, result, space);
+            switch (step.cols == n ? n : 0) {
+#define JM_SIZE(size)                                                                              \
+    case size:                                                                                     \
+        JM_NAME(chain_rows_step)                                                                   \
+        (size, size, &layer, &step, next, sample, count, in, out, between, result, space);         \
+        break;
+                JM_SIZE(2)
+                JM_SIZE(3)
+                JM_SIZE(4)
+                JM_SIZE(8)
+                JM_SIZE(16)
+                JM_SIZE(32)
+                JM_SIZE(64)
+#undef JM_SIZE
+            default:
+                JM_NAME(chain_rows_step)
+                (n, step.cols, &layer, &step, next, sample, count, in, out, between, result, space);
+            }
             JM_NAME(chain_rows_repair)
-            (chain, vectors, k, transposed, first, count, &step, in, out, between, result, space);
+            (chain, sample, k, transposed, count, &step, in, out, between, result, space);
             JM_T *const previous = in;
             in = out;
             out = previous;
         }
         JM_NAME(chain_log_norms)
         (count, result, space->exponent, log_norms + arrived, n_layers + 1);
-        for (ptrdiff_t j = 0; vectors->kept[arrived] && j < count; j++)
+        const int is_far_end = progress == n_layers - 1;
+        for (ptrdiff_t j = 0; JM_NAME(chain_is_kept)(vectors, arrived, is_far_end) && j < count;
+             j++)
             JM_NAME(chain_keep)
         (vectors, arrived, first + j, n, in + j * JM_PADDED(n), 1, space->exponent[j]);
     }
@@ -593,10 +806,10 @@ static int JM_NAME(chain_vectors)(const jm_chain *chain, const jm_vectors *vecto
         space.bad_layer[j] = -1;
         space.is_zero[j] = 0;
     }
-    if (JM_NAME(chain_goes_by_rows)(max_width, vectors->has_shared_weights))
-        JM_NAME(chain_by_rows)(chain, vectors, first, count, begin, end, transposed, &space);
-    else
-        JM_NAME(chain_columns)(chain, vectors, first, count, begin, end, transposed, &space);
+    if (vectors->has_shared_weights || transposed)
+        JM_NAME(chain_by_rows)
+    (chain, vectors, max_width, first, count, begin, end, transposed, &space);
+    else JM_NAME(chain_columns)(chain, vectors, first, count, begin, end, transposed, &space);
     int status = JM_OK;
     for (ptrdiff_t j = 0; j < count; j++) {
         bad_layer[j] = space.bad_layer[j];
@@ -609,13 +822,14 @@ static int JM_NAME(chain_vectors)(const jm_chain *chain, const jm_vectors *vecto
  * J v for the tangents [first, first + count) of a group, F_0 first.
  *
  * count      1 .. chain_vectors_group(...); vectors of one group share the weights of every layer
- * bad_layer  (count)  first layer with a NaN or infinity that the vector meets, -1 if there is none
+ * bad_layer  (count)  first layer with a NaN or infinity that the vector meets, n_layers if it
+ *                     holds one itself, -1 if there is none
  * work       chain_vectors_work(largest width) bytes; begin == 0 starts it anew, a later range of
  *            layers passed goes on from where the last one ended
  *
- * Requires 0 <= begin < end <= n_layers, every width >= 1, and finite start vectors.  Never
- * allocates.  Cost 2 n_{k+1} n_k flops a layer and vector, and one logarithm.  A vector's result
- * does not depend on the rest of its group.  Returns JM_OK, or JM_NON_FINITE if a bad_layer is set.
+ * Requires 0 <= begin < end <= n_layers and every width >= 1.  Never allocates.  Cost 2 n_{k+1} n_k
+ * flops a layer and vector, and one logarithm.  A vector's result does not depend on the rest of
+ * its group.  Returns JM_OK, or JM_NON_FINITE if a bad_layer is set.
  */
 static int JM_NAME(chain_jvp)(const jm_chain *chain, const jm_vectors *vectors, ptrdiff_t max_width,
                               ptrdiff_t first, ptrdiff_t count, ptrdiff_t begin, ptrdiff_t end,

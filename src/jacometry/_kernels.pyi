@@ -28,15 +28,15 @@ def chain_vectors(
     spec: ChainArrays,
     transposed: bool,
     start: np.ndarray,
+    n_vectors: int,
     per_sample: int,
     log_norms: np.ndarray,
-    kept: np.ndarray,
-    kept_exponents: np.ndarray,
-    bad_layer: np.ndarray,
-    run: int,
-    layer_cost: float,
+    last: np.ndarray,
+    last_exponents: np.ndarray,
+    kept: np.ndarray | None,
+    kept_exponents: np.ndarray | None,
     n_threads: int,
-) -> int: ...
+) -> tuple[int, int] | None: ...
 def gaussian_moments(
     dtype: int,
     activation_id: int,

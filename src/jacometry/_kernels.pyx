@@ -184,6 +184,10 @@ cdef void *output(object array) except? NULL:
     return address(array, PyBUF_WRITABLE)
 
 
+# What a vector costs in a layer beside the product, in flops: its norm, and its share of the loops.
+cdef double VECTOR_COST = 100.0
+
+
 cdef struct Plan:
     # How the items of a call are cut: see `plan`.
     Py_ssize_t layers_per_round
@@ -324,28 +328,39 @@ def chain_product(int dtype, spec, Py_ssize_t n_samples, mantissa, exponent, bad
     return first_bad(call.bad_layer, n_samples)
 
 
-def chain_vectors(int dtype, spec, bint transposed, start, Py_ssize_t per_sample, log_norms, kept,
-                  kept_exponents, bad_layer, Py_ssize_t run, double layer_cost, int n_threads):
-    """chain_jvp or chain_vjp; groups stay within runs of `run` vectors, which share all weights."""
+def chain_vectors(int dtype, spec, bint transposed, start, Py_ssize_t n_vectors,
+                  Py_ssize_t per_sample, log_norms, last, last_exponents, kept, kept_exponents,
+                  int n_threads):
+    """chain_jvp or chain_vjp; the first vector that met a NaN and the layer, or None."""
     cdef jm_chain chain
     cdef jm_vectors vectors
     read_chain(spec, &chain)
-    vectors.n_vectors = len(bad_layer)
+    vectors.n_vectors = n_vectors
     vectors.per_sample = per_sample
     vectors.has_shared_weights = spec.has_shared_weights
     vectors.start = address(start)
     vectors.log_norms = <double *>output(log_norms)
-    vectors.kept = <void **>address(kept)
+    cdef void *far_end[2]
+    far_end[0], far_end[1] = output(last), output(last_exponents)
+    vectors.kept = &far_end[0]
+    if kept is not None:
+        vectors.kept = <void **>address(kept)
     vectors.kept_exponents = <int64_t **>address(kept_exponents)
-    cdef Py_ssize_t *bad = <Py_ssize_t *>output(bad_layer)
     cdef chain_vectors_t kernel = active.chain_vjp[dtype] if transposed else active.chain_jvp[dtype]
     cdef Py_ssize_t max_width = spec.max_width
-    cdef Py_ssize_t group = active.chain_vectors_group[dtype](max_width, spec.has_shared_weights)
-    cdef Py_ssize_t groups_per_run = (run + group - 1) // group
-    cdef Py_ssize_t n_groups = groups_per_run * (vectors.n_vectors // run) if run else 0
-    cdef Plan cut = plan(n_groups, chain.n_layers, layer_cost * group, n_threads)
+    cdef int is_shared = vectors.has_shared_weights
+    cdef Py_ssize_t most = active.chain_vectors_group[dtype](max_width, is_shared)
+    # Groups stay within runs of vectors that share all weights.
+    cdef Py_ssize_t run = n_vectors if is_shared else per_sample
+    cdef Py_ssize_t groups_per_run = (run + most - 1) // most
+    # Nearly equal groups: a vector's digits do not depend on them.
+    cdef Py_ssize_t group = (run + groups_per_run - 1) // groups_per_run
+    cdef Py_ssize_t n_groups = groups_per_run * (n_vectors // run)
+    cdef double vector_cost = 2.0 * max_width * max_width + VECTOR_COST
+    cdef Plan cut = plan(n_groups, chain.n_layers, vector_cost * group, n_threads)
     cdef size_t bytes = active.chain_vectors_work[dtype](max_width)
-    cdef char *work = <char *>jm_malloc(bytes * cut.n_spaces)
+    cdef char *work = <char *>jm_malloc(bytes * cut.n_spaces + n_vectors * sizeof(Py_ssize_t))
+    cdef Py_ssize_t *bad = <Py_ssize_t *>(work + bytes * cut.n_spaces)
     cdef Py_ssize_t i, lo, hi, begin, end, space, first, count
     cdef jm_fp_environment saved
     if work == NULL:
@@ -355,6 +370,18 @@ def chain_vectors(int dtype, spec, bint transposed, start, Py_ssize_t per_sample
             hi = min(lo + cut.items_per_round, n_groups)
             for begin in range(0, chain.n_layers, cut.layers_per_round):
                 end = min(begin + cut.layers_per_round, chain.n_layers)
+                if cut.n_threads == 1:  # a team of one would cost two system calls
+                    with nogil:
+                        saved = jm_fp_enter()
+                        for i in range(lo, hi):
+                            space = i - lo if end - begin < chain.n_layers else 0
+                            first = i // groups_per_run * run + i % groups_per_run * group
+                            count = min(group, (i // groups_per_run + 1) * run - first)
+                            kernel(&chain, &vectors, max_width, first, count, begin, end,
+                                   bad + first, work + space * bytes)
+                        jm_fp_leave(saved)
+                    PyErr_CheckSignals()
+                    continue
                 with nogil, parallel(num_threads=cut.n_threads):
                     saved = jm_fp_enter()
                     for i in prange(lo, hi, schedule="dynamic", chunksize=cut.grain):
@@ -365,9 +392,10 @@ def chain_vectors(int dtype, spec, bint transposed, start, Py_ssize_t per_sample
                                work + space * bytes)
                     jm_fp_leave(saved)
                 PyErr_CheckSignals()
+        i = first_bad(bad, n_vectors)
+        return None if i < 0 else (i, bad[i])
     finally:
         jm_free(work)
-    return first_bad(bad, vectors.n_vectors)
 
 
 # Cost of a moment in the unit of GRAIN, per activation id.

@@ -9,7 +9,7 @@
 
 #include "check.h"
 
-enum { MAX_LAYERS = 5, MAX_WIDTH = 65, N_SAMPLES = 2, MAX_VECTORS = 80 };
+enum { MAX_LAYERS = 5, MAX_WIDTH = 65, N_SAMPLES = 2, MAX_VECTORS = 130 };
 
 static const ptrdiff_t SIZES[] = {1, 2, 3, 4, 5, 7, 8, 9, 12, 13, 16, 17, 24, 31, 32, 33, 40};
 enum { N_SIZES = sizeof SIZES / sizeof *SIZES };
@@ -20,7 +20,8 @@ typedef struct {
     ptrdiff_t widths[MAX_LAYERS + 1];
     int is_listed; /* one jm_layer each, else first and strides */
     int has_slopes, has_own_weights, has_own_slopes;
-    int diagonal; /* the layer whose W is the identity, or -1; listed chains only */
+    int n_distinct; /* listed chains: the entries, which repeat; 0: one for every layer */
+    int diagonal;   /* the layer whose W is the identity, or -1; listed chains only */
     enum jm_slope_side side;
     int from_last; /* products only */
     double shortcut;
@@ -44,6 +45,11 @@ static recipe square(ptrdiff_t n, int n_layers) {
     return r;
 }
 
+/* Which of the chain's buffers holds layer k: a list may repeat, a uniform chain has one. */
+static int block_of(const recipe *r, int k) {
+    return !r->is_listed ? 0 : r->n_distinct ? k % r->n_distinct : k;
+}
+
 static void fill(void *entries, int dtype, ptrdiff_t n, double scale) {
     for (ptrdiff_t i = 0; i < n; i++)
         set(entries, dtype, i, normal() * scale);
@@ -53,7 +59,7 @@ static test_chain build(const recipe *r, int dtype) {
     test_chain t = {.dtype = dtype};
     for (int k = 0; k <= r->n_layers; k++)
         t.max_width = r->widths[k] > t.max_width ? r->widths[k] : t.max_width;
-    const int n_blocks = r->is_listed ? r->n_layers : 1;
+    const int n_blocks = !r->is_listed ? 1 : r->n_distinct ? r->n_distinct : r->n_layers;
     const ptrdiff_t per_block = r->is_listed ? 1 : r->n_layers;
     for (int k = 0; k < n_blocks; k++) {
         const ptrdiff_t rows = r->widths[k + 1], cols = r->widths[k];
@@ -118,7 +124,7 @@ typedef long double matrix[MAX_WIDTH][MAX_WIDTH];
 static void factor(const test_chain *t, const recipe *r, int k, ptrdiff_t sample, matrix f,
                    matrix magnitude) {
     const ptrdiff_t rows = r->widths[k + 1], cols = r->widths[k];
-    const int block = r->is_listed ? k : 0;
+    const int block = block_of(r, k);
     const ptrdiff_t w_at =
         (r->is_listed ? 0 : k * rows * cols) + sample * t->layers[block].weights_stride;
     const ptrdiff_t n_slopes = r->side == JM_SLOPE_OUTPUT ? rows : cols;
@@ -254,6 +260,20 @@ static void check_bad_product(const jm_table *table, int dtype, recipe r, double
         }
 }
 
+/* Two listed layers, from width n to m and back, that repeat through an odd number of layers. */
+static recipe repeating(ptrdiff_t n, ptrdiff_t m, int variant) {
+    recipe r = square(n, MAX_LAYERS);
+    for (int k = 1; k <= MAX_LAYERS; k += 2)
+        r.widths[k] = m;
+    r.is_listed = 1;
+    r.n_distinct = 2;
+    r.has_slopes = variant & 1;
+    r.side = variant & 2 ? JM_SLOPE_INPUT : JM_SLOPE_OUTPUT;
+    r.has_own_weights = variant & 4;
+    r.has_own_slopes = 1;
+    return r;
+}
+
 static void check_zero_product(const jm_table *table, int dtype, ptrdiff_t n) {
     recipe r = square(n, 4);
     test_chain t = build(&r, dtype);
@@ -306,6 +326,8 @@ void test_chain_product(const jm_table *table, int dtype) {
         r.diagonal = i % 3;
         r.shortcut = i % 2 ? 0.25 : 0;
         check_product(table, dtype, &r, "one layer diagonal");
+        r = repeating(SIZES[i], SIZES[N_SIZES - 1 - i], i);
+        check_product(table, dtype, &r, "listed layers that repeat");
     }
     /* Subnormal weights have few digits but those are exact; the slopes bring sums back or
      * overflow. */
@@ -370,8 +392,13 @@ static void run_vectors(const jm_table *table, test_chain *t, const recipe *r, i
                         const void *start, ptrdiff_t n_vectors, ptrdiff_t per_sample,
                         ptrdiff_t most, ptrdiff_t range, trace *out) {
     const jm_chain *chain = described(t, r);
-    const jm_vectors vectors = {n_vectors,      per_sample, !r->has_own_weights, start,
-                                out->log_norms, out->kept,  out->kept_exponents};
+    const jm_vectors vectors = {.n_vectors = n_vectors,
+                                .per_sample = per_sample,
+                                .has_shared_weights = !r->has_own_weights,
+                                .start = start,
+                                .log_norms = out->log_norms,
+                                .kept = out->kept,
+                                .kept_exponents = out->kept_exponents};
     const ptrdiff_t run = r->has_own_weights ? per_sample : n_vectors;
     out->status = JM_OK;
     for (ptrdiff_t first = 0, count; first < n_vectors; first += count) {
@@ -505,24 +532,61 @@ static void check_bad_vectors(const jm_table *table, int dtype, ptrdiff_t n, int
     buffer_free(start, dtype);
 }
 
-/* Without kept vectors only the log-norms are written; a zero vector stays zero. */
+/* A bad entry of one start vector is named as that and leaves the other vectors alone. */
+static void check_bad_start(const jm_table *table, int dtype, ptrdiff_t n, int transposed,
+                            int has_own_weights, double bad) {
+    recipe r = square(n, 3);
+    r.has_own_weights = has_own_weights;
+    const ptrdiff_t n_vectors = 2 * N_SAMPLES, far = transposed ? 0 : r.n_layers;
+    void *start = buffer(n_vectors * n, dtype);
+    fill(start, dtype, n_vectors * n, 1);
+    test_chain t = build(&r, dtype);
+    trace good = new_trace(&r, dtype, n_vectors), out = new_trace(&r, dtype, n_vectors);
+    run_vectors(table, &t, &r, transposed, start, n_vectors, 2, 2, r.n_layers, &good);
+    set(start, dtype, n_vectors * n - 1, bad);
+    run_vectors(table, &t, &r, transposed, start, n_vectors, 2, 2, r.n_layers, &out);
+    int is_named = out.status == JM_NON_FINITE, is_finite = 1;
+    for (ptrdiff_t v = 0; v < n_vectors; v++)
+        is_named &= out.bad_layers[v] == (v < n_vectors - 1 ? -1 : r.n_layers);
+    check(is_named, "width %td: %g in a start vector is not named", n, bad);
+    check(same_bits(out.kept[far], good.kept[far], (size_t)((n_vectors - 1) * n) * size_of(dtype)),
+          "width %td: %g in a start vector reaches another", n, bad);
+    for (ptrdiff_t i = (n_vectors - 1) * n; i < n_vectors * n; i++)
+        is_finite &= isfinite(get(out.kept[far], dtype, i)) != 0;
+    check(!is_finite, "width %td: %g in a start vector is lost", n, bad);
+    free_trace(&good, &r, dtype);
+    free_trace(&out, &r, dtype);
+    buffer_free(start, dtype);
+    release(&t);
+}
+
+/* Without kept vectors only the far end and the log-norms are written; a zero vector stays zero. */
 static void check_log_norms_alone(const jm_table *table, int dtype, int transposed) {
     recipe r = square(5, 3);
     test_chain t = build(&r, dtype);
     void *start = buffer(5, dtype);
     double *log_norms = buffer(4, JM_F64);
-    void *kept[MAX_LAYERS + 1] = {0};
-    int64_t *kept_exponents[MAX_LAYERS + 1] = {0};
-    const jm_vectors vectors = {1, 1, 1, start, log_norms, kept, kept_exponents};
+    void *last = buffer(5, dtype);
+    int64_t last_exponent = 99;
+    void *far_end[] = {last, &last_exponent};
+    const jm_vectors vectors = {.n_vectors = 1,
+                                .per_sample = 1,
+                                .has_shared_weights = 1,
+                                .start = start,
+                                .log_norms = log_norms,
+                                .kept = far_end};
     void *work = workspace(table->chain_vectors_work[dtype](5));
     ptrdiff_t bad_layer = 99;
     const int status = (transposed ? table->chain_vjp : table->chain_jvp)[dtype](
         described(&t, &r), &vectors, 5, 0, 1, 0, 3, &bad_layer, work);
-    int is_zero = status == JM_OK && bad_layer == -1;
+    int is_zero = status == JM_OK && bad_layer == -1 && last_exponent == 0;
     for (int k = 0; k <= 3; k++)
         is_zero &= isinf(log_norms[k]) && log_norms[k] < 0;
-    check(is_zero, "log-norms of a zero vector");
+    for (int i = 0; i < 5; i++)
+        is_zero &= get(last, dtype, i) == 0;
+    check(is_zero, "a zero vector");
     workspace_free(work);
+    buffer_free(last, dtype);
     buffer_free(log_norms, JM_F64);
     buffer_free(start, dtype);
     release(&t);
@@ -552,6 +616,10 @@ void test_chain_vectors(const jm_table *table, int dtype) {
         r.side = JM_SLOPE_INPUT;
         r.has_own_weights = 1;
         check_vectors(table, dtype, &r, transposed, 2);
+        for (int i = 0; i < N_SIZES; i++) {
+            r = repeating(SIZES[i], SIZES[N_SIZES - 1 - i], i);
+            check_vectors(table, dtype, &r, transposed, 2);
+        }
         r = square(9, 3);
         r.is_listed = r.has_own_slopes = 1;
         r.diagonal = 1;
@@ -569,8 +637,10 @@ void test_chain_vectors(const jm_table *table, int dtype) {
         }
         static const double bad[] = {NAN, INFINITY};
         for (int i = 0; i < 2; i++)
-            for (int n = 0; n < N_SIZES; n += 4)
+            for (int n = 0; n < N_SIZES; n += 4) {
                 check_bad_vectors(table, dtype, SIZES[n], transposed, bad[i]);
+                check_bad_start(table, dtype, SIZES[n], transposed, i, bad[i]);
+            }
         check_log_norms_alone(table, dtype, transposed);
     }
 }

@@ -126,7 +126,7 @@ def _check_shortcut(shortcut, n_layers):
     return array if array.ndim else float(array)
 
 
-def _uniform(weights, slopes, slope_side, shortcut):
+def _uniform(weights, slopes, slope_side, shortcut, vectors):
     """The chain of stacked arrays: nothing is copied or listed per layer."""
     weights = as_array("weights", weights)
     if weights.ndim not in (3, 4) or weights.shape[-1] != weights.shape[-2]:
@@ -146,7 +146,7 @@ def _uniform(weights, slopes, slope_side, shortcut):
         n_samples = _merge_samples(
             n_samples, "slopes", slopes.shape[0] if slopes.ndim == 3 else None
         )
-    dtype = common_dtype(weights, slopes)
+    dtype = common_dtype(weights, slopes, vectors)
     weights = with_core(weights, dtype, 2)
     slopes = None if slopes is None else with_core(slopes, dtype, 1)
     return ChainArrays(
@@ -167,7 +167,7 @@ def _uniform(weights, slopes, slope_side, shortcut):
     )
 
 
-def _listed(weights, slopes, slope_side, shortcut):
+def _listed(weights, slopes, slope_side, shortcut, vectors):
     """The chain of a sequence of factors; an entry None of `weights` is the identity."""
     n_layers = len(weights)
     if not n_layers:
@@ -177,7 +177,7 @@ def _listed(weights, slopes, slope_side, shortcut):
         raise ValueError(f"slopes must have {n_layers} entries as weights has, got {len(slopes)}")
     weights = [None if w is None else as_array(f"weights[{k}]", w) for k, w in enumerate(weights)]
     slopes = [None if s is None else as_array(f"slopes[{k}]", s) for k, s in enumerate(slopes)]
-    dtype = common_dtype(*weights, *slopes)
+    dtype = common_dtype(vectors, *weights, *slopes)
     shortcut = _check_shortcut(shortcut, n_layers)
     shortcuts = np.broadcast_to(shortcut, n_layers)
     layers = np.zeros(n_layers, LAYER)
@@ -259,8 +259,11 @@ def _fuse(chain):
     return weights, slopes
 
 
-def read_chain(weights, slopes, slope_side, shortcut):
-    """Check the arguments that describe a chain and lay them out for the kernels."""
+def read_chain(weights, slopes, slope_side, shortcut, vectors=None):
+    """Check the arguments that describe a chain and lay them out for the kernels.
+
+    `vectors`, an array that the chain will be applied to, has its say in the dtype.
+    """
     choice("slope_side", slope_side, SIDES)
     if isinstance(weights, Chain):
         if slopes is not None or np.any(np.asarray(shortcut) != 0):
@@ -269,11 +272,13 @@ def read_chain(weights, slopes, slope_side, shortcut):
                 f"{name} must be left out where weights is a Chain, which holds its own"
             )
         weights, slopes = _fuse(weights)
-        return _listed(weights, slopes, "output", 0.0)
+        return _listed(weights, slopes, "output", 0.0, vectors)
     if isinstance(weights, (list, tuple)):
         for k, w in enumerate(weights):
             as_array(f"weights[{k}]", w)
-        return _listed(list(weights), _as_sequence("slopes", slopes, 1), slope_side, shortcut)
+        slopes = _as_sequence("slopes", slopes, 1)
+        return _listed(list(weights), slopes, slope_side, shortcut, vectors)
     if isinstance(slopes, (list, tuple)):
-        return _listed(_as_sequence("weights", weights, 2), slopes, slope_side, shortcut)
-    return _uniform(weights, slopes, slope_side, shortcut)
+        weights = _as_sequence("weights", weights, 2)
+        return _listed(weights, slopes, slope_side, shortcut, vectors)
+    return _uniform(weights, slopes, slope_side, shortcut, vectors)

@@ -1,17 +1,19 @@
 """Products of layer Jacobians, and vectors pushed through them, at any depth and scale."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 
 from .. import _backend, _kernels, _threads
-from .._validate import as_array, choice, common_dtype, contiguous, finite_scan
-from ._chain_arrays import ChainArrays, read_chain
+from .._validate import as_array, choice, contiguous, finite_scan
+from ._chain_arrays import read_chain
 from ._chain_runs import multiply, runs_of
+from ._weight_gradients import weight_gradient_log_norms as weight_gradient_log_norms
 from .scaled import ScaledArray
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ChainTrace:
     """What became of vectors on their way through a chain.
 
@@ -229,7 +231,8 @@ def chain_jvp(
     >>> np.exp(trace.log_norms).round(12)
     array([1.   , 0.5  , 0.25 , 0.125])
     """
-    chain = read_chain(weights, slopes, slope_side, shortcut)
+    tangent = as_array("tangent", tangent)
+    chain = read_chain(weights, slopes, slope_side, shortcut, tangent)
     return _push(chain, "tangent", tangent, False, keep, n_threads, check_finite)
 
 
@@ -281,72 +284,62 @@ def chain_vjp(
     >>> np.exp(trace.log_norms).round(12)
     array([0.125, 0.25 , 0.5  , 1.   ])
     """
-    chain = read_chain(weights, slopes, slope_side, shortcut)
+    cotangent = as_array("cotangent", cotangent)
+    chain = read_chain(weights, slopes, slope_side, shortcut, cotangent)
     return _push(chain, "cotangent", cotangent, True, keep, n_threads, check_finite)
 
 
 def _push(chain, name, start, transposed, keep, n_threads, check_finite):
-    start = as_array(name, start)
     choice("keep", keep, ("last", "all"))
     n_threads = _threads.resolve(n_threads)
-    n_start = chain.n_out if transposed else chain.n_in
-    batch = _batch_shape(chain, name, start, n_start)
-    chain_dtype = chain.dtype
-    dtype = common_dtype(start, np.empty(0, chain_dtype))
-    if dtype != chain_dtype:
-        chain = _promoted(chain, dtype)
-    if check_finite:
-        finite_scan(name, start)
-    start = contiguous(np.broadcast_to(start, (*batch, n_start)), dtype)
+    batch = _batch_shape(chain, name, start, transposed)
+    dtype, n_layers = chain.dtype, chain.n_layers
+    given, shape = start, (*batch, start.shape[-1])
+    flags = start.flags
+    is_ready = start.dtype == dtype and flags.c_contiguous and flags.aligned
+    if not is_ready or start.shape != shape:
+        start = contiguous(np.broadcast_to(start, shape), dtype)
+    n_vectors = math.prod(batch)
 
-    n_vectors = int(np.prod(batch, dtype=np.int64))
+    if not n_layers or not n_vectors or chain.has_empty_width or _backend.is_reference():
+        if check_finite:
+            finite_scan(name, given)
+        _scan_empty(chain, check_finite)
+        vectors, log_norms = _push_plain(chain, start, transposed)
+        last = vectors[0 if transposed else -1]
+        return ChainTrace(last, log_norms, tuple(vectors) if keep == "all" else None)
+
     per_sample = batch[1] if len(batch) == 2 else 1
-    n_layers = chain.n_layers
-    log_norms = np.full((n_vectors, n_layers + 1), -np.inf)
-    bad_item, bad_layer = -1, np.empty(n_vectors, np.intp)
-    interfaces = range(n_layers + 1) if keep == "all" else [0 if transposed else n_layers]
-    kept = {
-        k: (np.zeros((n_vectors, chain.width(k)), dtype), np.zeros(n_vectors, np.int64))
-        for k in interfaces
-    }
-
-    if n_layers == 0:
-        scaled = ScaledArray.from_array(start.reshape(n_vectors, n_start), item_ndim=1)
-        kept = {0: (scaled.mantissa, scaled.exponent)}
-        log_norms[:, 0] = scaled.log_norm()
-    elif chain.has_empty_width or not n_vectors:
-        _scan_empty(chain, check_finite)
-        _fill_start(start, n_vectors, kept, log_norms, n_layers if transposed else 0)
-    elif _backend.is_reference():
-        _push_reference(
-            chain, start.reshape(n_vectors, -1), per_sample, transposed, kept, log_norms
-        )
-        _scan_empty(chain, check_finite)
+    log_norms = np.empty((*batch, n_layers + 1))
+    vectors = mantissas = exponents = None
+    if keep == "all":
+        vectors = tuple(_room(chain, k, batch) for k in range(n_layers + 1))
+        mantissas = np.array([_kernels.address_of(v.mantissa) for v in vectors], np.uintp)
+        exponents = np.array([_kernels.address_of(v.exponent) for v in vectors], np.uintp)
+        last = vectors[0 if transposed else -1]
     else:
-        addresses = np.zeros((2, n_layers + 1), np.uintp)
-        for k, arrays in kept.items():
-            addresses[:, k] = [_kernels.address_of(a) for a in arrays]
-        bad_item = _kernels.chain_vectors(
-            int(dtype == np.float64), chain, transposed, start, per_sample, log_norms,
-            addresses[0], addresses[1], bad_layer,
-            n_vectors if chain.has_shared_weights else per_sample,
-            2.0 * chain.max_width**2, n_threads,
-        )  # fmt: skip
-
-    if check_finite and bad_item >= 0:
-        chain.raise_non_finite(bad_item // per_sample, int(bad_layer[bad_item]))
-    vectors = tuple(
-        ScaledArray(m.reshape(*batch, m.shape[1]), e.reshape(batch)) for m, e in kept.values()
-    )
-    return ChainTrace(
-        vector=vectors[0 if transposed else -1],
-        log_norms=log_norms.reshape(*batch, n_layers + 1),
-        vectors=vectors if keep == "all" else None,
-    )
+        last = _room(chain, 0 if transposed else n_layers, batch)
+    bad = _kernels.chain_vectors(
+        dtype.itemsize == 8, chain, transposed, start, n_vectors, per_sample, log_norms,
+        last.mantissa, last.exponent, mantissas, exponents, n_threads,
+    )  # fmt: skip
+    if bad is not None and check_finite:
+        vector, layer = bad
+        if layer == n_layers:
+            finite_scan(name, given)
+        chain.raise_non_finite(vector // per_sample, layer)
+    return ChainTrace(last, log_norms, vectors)
 
 
-def _batch_shape(chain, name, start, n_start):
+def _room(chain, interface, batch):
+    """For the vectors at an interface, to be written by a kernel."""
+    mantissa = np.empty((*batch, chain.width(interface)), chain.dtype)
+    return ScaledArray._of(mantissa, np.empty(batch, np.int64))
+
+
+def _batch_shape(chain, name, start, transposed):
     """Batch axes of the result: (), (B,) or (B, m)."""
+    n_start = chain.n_out if transposed else chain.n_in
     if start.ndim not in (1, 2, 3) or start.shape[-1] != n_start:
         raise ValueError(
             f"{name} must have shape ({n_start},), (B, {n_start}) or (B, m, {n_start}), "
@@ -361,38 +354,25 @@ def _batch_shape(chain, name, start, n_start):
     return start.shape[:-1]
 
 
-def _promoted(chain: ChainArrays, dtype):
-    """The same chain in the wider dtype that the vectors ask for."""
-
-    def cast(arrays):
-        if isinstance(arrays, list):
-            return [None if a is None else a.astype(dtype) for a in arrays]
-        return None if arrays is None else arrays.astype(dtype)
-
-    weights, slopes = cast(chain.weights), cast(chain.slopes)
-    side = ("output", "input")[chain.slope_side]
-    return read_chain(weights, slopes, side, chain.shortcut)
-
-
-def _fill_start(start, n_vectors, kept, log_norms, near):
-    """Vectors of a chain with a width of zero: all but the given end are exactly zero."""
-    scaled = ScaledArray.from_array(start.reshape(n_vectors, start.shape[-1]), item_ndim=1)
-    log_norms[:, near] = scaled.log_norm()
-    if near in kept:
-        kept[near] = (scaled.mantissa, scaled.exponent)
-
-
-def _push_reference(chain, start, per_sample, transposed, kept, log_norms):
-    reference = _backend.reference("chain")
-    push = reference.chain_vjp if transposed else reference.chain_jvp
-    for i, vector in enumerate(start):
-        layers = chain.sample(i // per_sample)
-        for k, (mantissa, exponent) in enumerate(push(layers.pop("weights"), vector, **layers)):
-            scaled = ScaledArray(mantissa, exponent)
-            log_norms[i, k] = scaled.log_norm()
-            if k in kept:
-                kept[k][0][i] = mantissa
-                kept[k][1][i] = exponent if mantissa.any() else 0
+def _push_plain(chain, start, transposed):
+    """Vectors and log-norms at every interface: an empty chain or batch, or the references."""
+    batch, n_layers = start.shape[:-1], chain.n_layers
+    near = n_layers if transposed else 0
+    vectors = [
+        ScaledArray(np.zeros((*batch, chain.width(k)), chain.dtype), np.zeros(batch, np.int64))
+        for k in range(n_layers + 1)
+    ]
+    vectors[near] = ScaledArray.from_array(start, item_ndim=1)
+    if n_layers and not chain.has_empty_width and _backend.is_reference():
+        reference = _backend.reference("chain")
+        push = reference.chain_vjp if transposed else reference.chain_jvp
+        for index in np.ndindex(batch):
+            layers = chain.sample(index[0] if index else 0)
+            trace = push(layers.pop("weights"), start[index], **layers)
+            for vector, (mantissa, exponent) in zip(vectors, trace, strict=True):
+                vector.mantissa[index] = mantissa
+                vector.exponent[index] = exponent if mantissa.any() else 0
+    return vectors, np.stack([v.log_norm() for v in vectors], axis=-1)
 
 
 def _scan_empty(chain, check_finite):

@@ -48,6 +48,13 @@ class ScaledArray:
             )
 
     @classmethod
+    def _of(cls, mantissa, exponent):
+        """From arrays that are known to fit."""
+        scaled = object.__new__(cls)
+        scaled.mantissa, scaled.exponent = mantissa, exponent
+        return scaled
+
+    @classmethod
     def from_array(cls, array, item_ndim=2):
         """Scale every item of `array` (finite or not) to the form the class promises."""
         array = np.asarray(array)

@@ -56,12 +56,13 @@ JM_FUNCTION(ptrdiff_t, chain_vectors_group, (ptrdiff_t max_width, int has_shared
  *
  * max_width   the largest width of any interface
  * begin, end  as for chain_product; layers count from the chain's input
- * bad_layer   (count)  per vector, the first layer with a NaN or infinity that it met, or -1
+ * bad_layer   (count)  per vector, the first layer with a NaN or infinity that it met, n_layers if it
+ *             holds one itself, or -1
  * work        chain_vectors_work(max_width) bytes
  *
  * Requires 0 <= begin < end <= n_layers, every width >= 1, 1 <= count <= chain_vectors_group(...),
- * one set of weights for all vectors of the call (shared weights, or one sample), and finite start
- * vectors.  Cost: 2 n_{k+1} n_k flops a layer and vector, and one logarithm.
+ * and one set of weights for all vectors of the call (shared weights, or one sample).  Cost:
+ * 2 n_{k+1} n_k flops a layer and vector, and one logarithm.
  * Returns JM_OK, or JM_NON_FINITE if a bad_layer is set.
  */
 JM_FUNCTION(int, chain_jvp,

@@ -64,7 +64,8 @@ typedef struct {
  * start               (n_vectors, width at the near end)
  * log_norms           (n_vectors, L + 1)   natural log of the 2-norm at every interface
  * kept                L + 1 pointers, entry k NULL or (n_vectors, width of interface k): mantissas
- * kept_exponents      L + 1 pointers, entry k NULL or (n_vectors,): their exponents
+ * kept_exponents      L + 1 pointers, entry k NULL or (n_vectors,): their exponents; or NULL, which
+ *                     keeps the far end alone: kept then is two pointers, mantissas and exponents
  */
 typedef struct {
     ptrdiff_t n_vectors;
