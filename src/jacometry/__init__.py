@@ -11,7 +11,13 @@ from ._status import (
     UnsupportedModelError,
 )
 from .factors import Chain, Dense, Diagonal
-from .ops.chain import ChainTrace, chain_jvp, chain_product, chain_vjp
+from .ops.chain import (
+    ChainTrace,
+    chain_jvp,
+    chain_product,
+    chain_vjp,
+    weight_gradient_log_norms,
+)
 from .ops.moments import GaussianMoments, gaussian_moments, variance_map
 from .ops.scaled import ScaledArray
 from .ops.spectral import NormBounds, spectral_norm
@@ -53,6 +59,7 @@ __all__ = [
     "show_config",
     "spectral_norm",
     "variance_map",
+    "weight_gradient_log_norms",
 ]
 
 
