@@ -1,4 +1,4 @@
-"""chain_product and chain_vjp beside NumPy, torch and numba; `harness` has the command line.
+"""chain_product, chain_vjp and chain_jvp beside NumPy, torch and numba; `harness` has the command line.
 
 The factors are Householder reflections (dense, orthogonal) and the slopes lie in [0.9, 1], so that
 no answer is ill-conditioned and the error bound below holds for any order of summation.
@@ -11,7 +11,7 @@ import harness
 import numpy as np
 from machine import working_sets
 
-from jacometry import chain_product, chain_vjp
+from jacometry import chain_jvp, chain_product, chain_vjp
 
 SIZES = (2, 3, 4, 5, 7, 8, 12, 16, 24, 32, 33, 48, 64, 100, 128)
 QUICK_SIZES = {"L2": (2, 4, 8, 16, 32, 64, 128), "32 MB": (4, 64)}
@@ -28,7 +28,7 @@ def make_cases(options, notes):
         others["torch"] = peers.Torch(modules["torch"], options.n_threads)
     if "numba" in modules:
         others["numba"] = peers.Numba(modules["numba"], options.n_threads)
-    for make in (_own, _shared, _shared_log_norms, _vjp):
+    for make in (_own, _shared, _shared_log_norms, _vjp, _jvp):
         for regime, n_bytes in working_sets().items():
             for n in QUICK_SIZES[regime] if options.quick else SIZES:
                 # The seed is the size: the same factors in every run.
@@ -170,21 +170,24 @@ def _shared_log_norms(*arguments):
     return _shared(*arguments, has_log_norms=True)
 
 
-def _vjp(n, regime, n_bytes, rng, options, others):
+def _vectors(n, regime, n_bytes, rng, options, others, is_vjp):
+    """The cotangent (tangent) of every sample, and its log-norm at every interface."""
     dtype = options.numpy_dtype
     weights, slopes = _shared_arrays(n, regime, n_bytes, rng, dtype, 2 * n)
     n_samples, n_layers = slopes.shape[:2]
-    cotangent = rng.standard_normal((n_samples, n)).astype(dtype)
+    start = rng.standard_normal((n_samples, n)).astype(dtype)
     by_layer = np.ascontiguousarray(slopes.swapaxes(0, 1))
-    vector = cotangent.astype(np.float64)
-    expected_log_norms = np.empty((n_samples, n_layers + 1))
-    expected_log_norms[:, -1] = np.log(np.linalg.norm(vector, axis=1))
-    for k in reversed(range(n_layers)):
-        vector = (vector * by_layer[k]) @ weights[k].astype(np.float64)
-        expected_log_norms[:, k] = np.log(np.linalg.norm(vector, axis=1))
+    vector = start.astype(np.float64)
+    log_norms = [np.log(np.linalg.norm(vector, axis=1))]
+    for k in reversed(range(n_layers)) if is_vjp else range(n_layers):
+        weight = weights[k].astype(np.float64)
+        vector = (vector * by_layer[k]) @ weight if is_vjp else (vector @ weight.T) * by_layer[k]
+        log_norms.append(np.log(np.linalg.norm(vector, axis=1)))
+    expected_log_norms = np.stack(log_norms[::-1] if is_vjp else log_norms, axis=1)
+    push = chain_vjp if is_vjp else chain_jvp
 
     def ours():
-        return chain_vjp(weights, cotangent, slopes=slopes, n_threads=options.n_threads)
+        return push(weights, start, slopes=slopes, n_threads=options.n_threads)
 
     def error(found):
         last, log_norms = (
@@ -193,18 +196,20 @@ def _vjp(n, regime, n_bytes, rng, options, others):
         off = float(np.max(np.abs(log_norms - expected_log_norms)))
         return max(off, _relative_error(last, vector, 1))
 
+    name = "vjp" if is_vjp else "jvp"
+    numpy_peer = peers.numpy_vjp if is_vjp else peers.numpy_jvp
     contestants = {
         "ours": ours,
-        "numpy.matmul": peers.numpy_vjp(list(weights), list(slopes.swapaxes(0, 1)), cotangent),
-        "numpy.matmul, layers first": peers.numpy_vjp(list(weights), list(by_layer), cotangent),
+        "numpy.matmul": numpy_peer(list(weights), list(slopes.swapaxes(0, 1)), start),
+        "numpy.matmul, layers first": numpy_peer(list(weights), list(by_layer), start),
     }
     if "torch" in others:
-        solver = others["torch"].vjp(list(weights), list(by_layer), cotangent)
+        solver = getattr(others["torch"], name)(list(weights), list(by_layer), start)
         contestants["torch.mm, layers first"] = solver
     if "numba" in others:
-        contestants["numba"] = others["numba"].vjp(weights, slopes, cotangent)
+        contestants["numba"] = getattr(others["numba"], name)(weights, slopes, start)
     return harness.Case(
-        job="chain_vjp with log-norms, shared W + slopes",
+        job=f"chain_{name} with log-norms, shared W + slopes",
         sizes=_sizes(n, n_samples, n_layers, regime),
         contestants=contestants,
         error=error,
@@ -212,12 +217,17 @@ def _vjp(n, regime, n_bytes, rng, options, others):
         n_units=n_samples * n_layers,
         unit="layer",
         flops=(2.0 * n * n + 3.0 * n) * n_layers * n_samples,
-        n_bytes=weights.nbytes
-        + slopes.nbytes
-        + 2 * cotangent.nbytes
-        + 8 * n_samples * (n_layers + 1),
+        n_bytes=weights.nbytes + slopes.nbytes + 2 * start.nbytes + 8 * n_samples * (n_layers + 1),
         working_set=regime,
     )
+
+
+def _vjp(*arguments):
+    return _vectors(*arguments, is_vjp=True)
+
+
+def _jvp(*arguments):
+    return _vectors(*arguments, is_vjp=False)
 
 
 if __name__ == "__main__":

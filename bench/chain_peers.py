@@ -74,6 +74,23 @@ def numpy_vjp(weights, slopes, cotangent):
     return solve
 
 
+def numpy_jvp(weights, slopes, tangent):
+    """Tangent ``(B, n)`` pushed forwards, and its log-norm at every interface."""
+    vector, product = np.empty_like(tangent), np.empty_like(tangent)
+    squares = np.empty((len(weights) + 1, len(tangent)), tangent.dtype)
+
+    def solve():
+        now = tangent
+        np.einsum("bi,bi->b", now, now, out=squares[0])
+        for k, weight in enumerate(weights):
+            np.matmul(now, weight.T, out=product)
+            now = np.multiply(product, slopes[k], out=vector)
+            np.einsum("bi,bi->b", now, now, out=squares[k + 1])
+        return vector, 0.5 * np.log(squares.T)
+
+    return solve
+
+
 class Torch:
     """The same jobs in torch; arrays are shared with NumPy."""
 
@@ -129,6 +146,25 @@ class Torch:
                 torch.mul(now, scales[k], out=sloped)
                 now = torch.mm(sloped, layers[k], out=vector)
                 torch.linalg.vector_norm(now, dim=1, out=norms[k])
+            return vector.numpy(), norms.T.log().numpy()
+
+        return solve
+
+    def jvp(self, weights, slopes, tangent):
+        torch = self.torch
+        layers = [torch.from_numpy(weight).T for weight in weights]
+        scales = [torch.from_numpy(slope) for slope in slopes]
+        start = torch.from_numpy(tangent)
+        vector, product = torch.empty_like(start), torch.empty_like(start)
+        norms = torch.empty((len(layers) + 1, len(start)), dtype=start.dtype)
+
+        def solve():
+            now = start
+            torch.linalg.vector_norm(now, dim=1, out=norms[0])
+            for k, layer in enumerate(layers):
+                torch.mm(now, layer, out=product)
+                now = torch.mul(product, scales[k], out=vector)
+                torch.linalg.vector_norm(now, dim=1, out=norms[k + 1])
             return vector.numpy(), norms.T.log().numpy()
 
         return solve
@@ -192,7 +228,23 @@ class Numba:
                     log_norms[b, k] = 0.5 * np.log(np.sum(now * now))
                 out[b] = now
 
-        self._own, self._shared, self._vjp = own, shared, vjp
+        @compiled
+        def jvp(weights, slopes, tangent, out, log_norms):
+            n_samples, n_layers, n = slopes.shape
+            for b in prange(n_samples):
+                now, after = tangent[b].copy(), np.empty(n, tangent.dtype)
+                log_norms[b, 0] = 0.5 * np.log(np.sum(now * now))
+                for k in range(n_layers):
+                    for i in range(n):
+                        total = now[0] * weights[k, i, 0]
+                        for j in range(1, n):
+                            total += now[j] * weights[k, i, j]
+                        after[i] = total * slopes[b, k, i]
+                    now, after = after, now
+                    log_norms[b, k + 1] = 0.5 * np.log(np.sum(now * now))
+                out[b] = now
+
+        self._own, self._shared, self._vjp, self._jvp = own, shared, vjp, jvp
 
     def own(self, weights):
         out = np.empty_like(weights[:, 0])
@@ -214,11 +266,17 @@ class Numba:
         return solve
 
     def vjp(self, weights, slopes, cotangent):
-        out = np.empty_like(cotangent)
+        return self._vectors(self._vjp, weights, slopes, cotangent)
+
+    def jvp(self, weights, slopes, tangent):
+        return self._vectors(self._jvp, weights, slopes, tangent)
+
+    def _vectors(self, push, weights, slopes, start):
+        out = np.empty_like(start)
         log_norms = np.empty((slopes.shape[0], slopes.shape[1] + 1))
 
         def solve():
-            self._vjp(weights, slopes, cotangent, out, log_norms)
+            push(weights, slopes, start, out, log_norms)
             return out, log_norms
 
         return solve

@@ -51,7 +51,8 @@ def common_dtype(*arrays) -> np.dtype:
 def with_core(array, dtype, core_ndim) -> np.ndarray:
     """`array` as native, aligned `dtype`, its last `core_ndim` axes C-contiguous.
 
-    Leading axes keep their strides, so broadcast views are not written out.
+    Leading axes keep their strides, so broadcast views are not written out; where the array must be
+    converted, its axes of stride 0 keep theirs.
     """
     flags = array.flags
     if flags.aligned and array.dtype == dtype:
@@ -63,7 +64,9 @@ def with_core(array, dtype, core_ndim) -> np.ndarray:
             expected *= array.shape[axis]
         if is_core_contiguous and all(s % itemsize == 0 for s in array.strides):
             return array
-    return np.ascontiguousarray(array, dtype=dtype)
+    leading = array.strides[: array.ndim - core_ndim]
+    once = tuple(slice(0, 1) if stride == 0 else slice(None) for stride in leading)
+    return np.broadcast_to(np.ascontiguousarray(array[once], dtype=dtype), array.shape)
 
 
 def contiguous(array, dtype) -> np.ndarray:
