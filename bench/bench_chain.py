@@ -1,4 +1,4 @@
-"""chain_product, chain_vjp and chain_jvp beside NumPy, torch and numba; `harness` has the command line.
+"""chain_product, chain_vjp, chain_jvp beside NumPy, torch and numba; see `harness`.
 
 The factors are Householder reflections (dense, orthogonal) and the slopes lie in [0.9, 1], so that
 no answer is ill-conditioned and the error bound below holds for any order of summation.

@@ -84,20 +84,20 @@ PERTURBATIONS = [
     Perturbation(
         "chain_jvp",
         "chain_vectors.inc.h",
-        "x = JM_FMADD(c, JM_LOAD(original + i), x);\n                sum",
-        "x = JM_FMADD(-c, JM_LOAD(original + i), x);\n                sum",
+        "JM_FMADD(JM_SPLAT(job->shortcut), JM_LOAD(original",
+        "JM_FMADD(JM_SPLAT(-job->shortcut), JM_LOAD(original",
     ),
     Perturbation(
         "chain_jvp",
         "chain_vectors.inc.h",
-        "log_norm[j] = JM_LOG_2_HIGH * twos",
-        "log_norm[j] = twos",
+        "log_norm[j] = JM_LOG_2_HIGH * total",
+        "log_norm[j] = total",
     ),
     Perturbation(
         "chain_jvp",
         "chain_vectors.inc.h",
-        "lane_slopes[i * width + j] = s[i];",
-        "lane_slopes[i * width + j] = s[0];",
+        "job->slopes + job->sample[row + r] * job->slopes_stride + col",
+        "job->slopes + job->sample[row] * job->slopes_stride + col",
     ),
     # F instead of its transpose; an exponent left out.
     Perturbation(
@@ -109,8 +109,8 @@ PERTURBATIONS = [
     Perturbation(
         "chain_vjp",
         "chain_vectors.inc.h",
-        "kept_exponents[k][vector] = is_plain ? exponent : 0;",
-        "kept_exponents[k][vector] = 0;",
+        "out_exponent[vector] = is_plain ? exponent : 0;",
+        "out_exponent[vector] = 0;",
     ),
     # One moment of one activation each, by a few parts in a million or a term.
     Perturbation(

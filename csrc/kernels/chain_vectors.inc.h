@@ -4,8 +4,8 @@
  * A group of vectors goes through all layers together.  For a vjp and where the weights are shared,
  * the vectors are rows and the lanes run along the width: W is the panel, read as it lies for a vjp
  * and transposed for a jvp.  For a jvp through weights of each sample's own, the vectors are the
- * columns of one panel, a lane each.  Which way is taken depends on the chain and the direction
- * alone, and a vector's arithmetic on that vector alone.
+ * columns of one panel, a lane each; a group is then of one sample.  Which way is taken depends on
+ * the chain and the direction alone, and a vector's arithmetic on that vector alone.
  */
 
 #undef JM_GROUP_COLUMNS
@@ -37,7 +37,6 @@ typedef struct {
     int *is_zero;         /* per vector: it has become exactly zero */
     JM_T *block[2];       /* the vectors, as columns or rows */
     JM_T *scratch;        /* the same size: what the slopes on the input side give */
-    JM_T *lane_slopes;    /* the same size: slopes, one column per vector */
     JM_T *packed;         /* (max_width, panel width): columns of W as the rows' panel */
     JM_T *alone[2];       /* (max_width, JM_VW) each: one vector, for a careful step */
     JM_T *weights;        /* (max_width, max_width) and (max_width): scaled copies for it */
@@ -61,7 +60,6 @@ static size_t JM_NAME(chain_vectors_layout)(ptrdiff_t max_width, void *work,
                             block,
                             block,
                             block,
-                            block,
                             JM_LINE(max_width * JM_PANEL * JM_VW),
                             alone,
                             alone,
@@ -81,12 +79,11 @@ static size_t JM_NAME(chain_vectors_layout)(ptrdiff_t max_width, void *work,
         space->block[0] = (void *)(base + offset[3]);
         space->block[1] = (void *)(base + offset[4]);
         space->scratch = (void *)(base + offset[5]);
-        space->lane_slopes = (void *)(base + offset[6]);
-        space->packed = (void *)(base + offset[7]);
-        space->alone[0] = (void *)(base + offset[8]);
-        space->alone[1] = (void *)(base + offset[9]);
-        space->weights = (void *)(base + offset[10]);
-        space->slopes = (void *)(base + offset[11]);
+        space->packed = (void *)(base + offset[6]);
+        space->alone[0] = (void *)(base + offset[7]);
+        space->alone[1] = (void *)(base + offset[8]);
+        space->weights = (void *)(base + offset[9]);
+        space->slopes = (void *)(base + offset[10]);
     }
     return end;
 }
@@ -196,12 +193,6 @@ static int JM_NAME(chain_careful_vector)(JM_NAME(chain_step) step, const JM_T *i
     return status;
 }
 
-/* Slopes of a layer as vector `vector` sees them. */
-static const JM_T *JM_NAME(chain_slopes_of)(const jm_layer *layer, const jm_vectors *vectors,
-                                            ptrdiff_t vector) {
-    return (const JM_T *)layer->slopes + vector / vectors->per_sample * layer->slopes_stride;
-}
-
 /* ---- vectors as columns ----------------------------------------------------------------- */
 
 /*
@@ -259,18 +250,6 @@ static void JM_NAME(chain_columns_start)(const jm_vectors *vectors, ptrdiff_t n,
             panel[i * width + j] = start[j * n + i];
 }
 
-/* Slopes of a layer, one column per vector. */
-static void JM_NAME(chain_gather_slopes)(const jm_layer *layer, const jm_vectors *vectors,
-                                         ptrdiff_t first, ptrdiff_t count, ptrdiff_t n,
-                                         ptrdiff_t width, JM_T *lane_slopes) {
-    memset(lane_slopes, 0, (size_t)(n * width) * sizeof(JM_T));
-    for (ptrdiff_t j = 0; j < count; j++) {
-        const JM_T *s = JM_NAME(chain_slopes_of)(layer, vectors, first + j);
-        for (ptrdiff_t i = 0; i < n; i++)
-            lane_slopes[i * width + j] = s[i];
-    }
-}
-
 /*
  * The columns of `out` that plain arithmetic may have spoilt, taken again with care.  `result` gets
  * the largest magnitude of each column as it stands.
@@ -282,7 +261,7 @@ static void JM_NAME(chain_columns_repair)(const jm_chain *chain, const jm_vector
                                           const JM_NAME(chain_range) * range, JM_T *result,
                                           const JM_NAME(chain_vectors_space) * space) {
     const ptrdiff_t width = nv * JM_VW;
-    const int has_between = step->weights && (step->slopes || step->lane_slopes);
+    const int has_between = step->weights && step->slopes;
     JM_T between[JM_GROUP_COLUMNS];
     JM_T poison[JM_GROUP_COLUMNS]; /* NaN where the column holds a NaN or an infinity */
     for (int v = 0; v < nv; v++) {
@@ -320,7 +299,6 @@ static void JM_NAME(chain_columns)(const jm_chain *chain, const jm_vectors *vect
                                    int transposed, const JM_NAME(chain_vectors_space) * space) {
     const ptrdiff_t n_layers = chain->n_layers;
     const ptrdiff_t sample = first / vectors->per_sample;
-    const int spans_samples = (first + count - 1) / vectors->per_sample != sample;
     const int nv = (int)((count + JM_VW - 1) / JM_VW);
     JM_T *in = space->block[begin % 2], *out = space->block[1 - begin % 2];
     JM_T largest[JM_GROUP_COLUMNS];
@@ -337,15 +315,7 @@ static void JM_NAME(chain_columns)(const jm_chain *chain, const jm_vectors *vect
     /* `progress` counts layers passed; a vjp meets them last to first. */
     for (ptrdiff_t progress = begin; progress < end; progress++) {
         const ptrdiff_t k = transposed ? n_layers - 1 - progress : progress;
-        const jm_layer layer = JM_NAME(chain_layer)(chain, k);
-        JM_NAME(chain_step) step = JM_NAME(chain_step_of)(chain, k, sample, transposed);
-        if (spans_samples && layer.slopes && layer.slopes_stride != 0) {
-            JM_NAME(chain_gather_slopes)
-            (&layer, vectors, first, count, step.slopes_first ? step.cols : step.rows, nv * JM_VW,
-             space->lane_slopes);
-            step.slopes = NULL;
-            step.lane_slopes = space->lane_slopes;
-        }
+        const JM_NAME(chain_step) step = JM_NAME(chain_step_of)(chain, k, sample, transposed);
         JM_NAME(chain_range) range = JM_NAME(chain_no_range)();
         JM_NAME(chain_panel)(&step, nv, in, out, space->scratch, &range);
         JM_NAME(chain_columns_repair)
