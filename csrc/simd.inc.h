@@ -211,7 +211,8 @@ JM_INLINE JM_V JM_NAME(jm_load_first)(const JM_T *p, ptrdiff_t n) {
     return JM_MM(maskload)(p, (__m256i)(lane < (JM_BITS){0} + (int)n));
 #else
     JM_T lanes[JM_VW] = {0};
-    memcpy(lanes, p, (size_t)n * sizeof(JM_T));
+    for (ptrdiff_t i = 0; i < JM_VW && i < n; i++)
+        lanes[i] = p[i];
     return JM_LOAD(lanes);
 #endif
 }

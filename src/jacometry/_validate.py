@@ -39,7 +39,7 @@ def as_array(name, value) -> np.ndarray:
 
 def common_dtype(*arrays) -> np.dtype:
     """float32 if the floating ones of `arrays` are all float16 or float32, else float64."""
-    found = _FLOAT64
+    found: np.dtype = _FLOAT64
     for array in arrays:
         if array is not None and array.dtype.kind == "f":
             if array.dtype.itemsize > _FLOAT32.itemsize:

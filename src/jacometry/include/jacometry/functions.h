@@ -56,8 +56,8 @@ JM_FUNCTION(ptrdiff_t, chain_vectors_group, (ptrdiff_t max_width, int has_shared
  *
  * max_width   the largest width of any interface
  * begin, end  as for chain_product; layers count from the chain's input
- * bad_layer   (count)  per vector, the first layer with a NaN or infinity that it met, n_layers if it
- *             holds one itself, or -1
+ * bad_layer   (count)  per vector, the first layer with a NaN or infinity that it met, n_layers if
+ *             it holds one itself, or -1
  * work        chain_vectors_work(max_width) bytes
  *
  * Requires 0 <= begin < end <= n_layers, every width >= 1, 1 <= count <= chain_vectors_group(...),
