@@ -1,14 +1,15 @@
 """From what the caller gives as a chain to the layout that the kernels read."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from .. import _kernels
 from .._validate import as_array, choice, common_dtype, finite_scan, with_core
-from ..factors import Chain, Dense
+from ..factors import Chain
+from ._chain_factors import dense, layers_of, require_uncoupled
 
 # jm_layer of jacometry/types.h
 LAYER = np.dtype(
@@ -37,20 +38,28 @@ class ChainArrays:
     n_out: int
     max_width: int
     has_empty_width: bool
-    widths: list | None  # of the L + 1 interfaces; None where all are max_width
+    widths: list | None  # of the interfaces of `layers`; None where all are max_width
     dtype: np.dtype
     n_samples: int | None
     has_shared_weights: bool
     weights: Any  # stacked (..., L, n, n) array, or a list of arrays and None
     slopes: Any = None
-    shortcut: Any = 0.0  # float or (L,) array
+    shortcut: Any = 0.0  # float or (L,) array; lists and this one repeat as `layers` does
+    origins: list | None = None  # of a Chain: per layer, the factors its weights and slopes are
+    factors_per_period: int = 0
+    first_factor: int = 0
+    path: str = ""  # what stands before "factors[k]" in messages
 
     def width(self, interface):
         """Width of an interface."""
-        return self.max_width if self.widths is None else self.widths[interface]
+        if self.widths is None:
+            return self.max_width
+        return self.n_out if interface == self.n_layers else self.widths[interface % len(self.layers)]
 
     def layer(self, k, sample):
         """Weights, slopes and shortcut of one layer as one sample sees it."""
+        if isinstance(self.weights, list):
+            k %= len(self.weights)
         found: list = []
         for given, core_ndim in ((self.weights, 2), (self.slopes, 1)):
             if given is None:
@@ -64,7 +73,8 @@ class ChainArrays:
         weights, slopes = found
         if weights is None:
             weights = np.eye(self.width(k))
-        return weights, slopes, float(np.broadcast_to(self.shortcut, self.n_layers)[k])
+        shortcut = self.shortcut if isinstance(self.shortcut, float) else self.shortcut[k]
+        return weights, slopes, float(shortcut)
 
     def sample(self, sample):
         """Lists of weights and slopes, and shortcuts, of one sample: what the references take."""
@@ -82,10 +92,15 @@ class ChainArrays:
         name, array = ("slopes", slopes)
         if not np.isfinite(weights).all():
             name, array = ("weights", weights)
-        where = f"layer {k}" if self.n_samples is None else f"sample {sample}, layer {k}"
+        where = f" in layer {k}" if self.n_samples is None else f" in sample {sample}, layer {k}"
         value = array[~np.isfinite(array)][0]
+        if self.origins is not None:
+            period, position = divmod(k, len(self.origins))
+            factor = self.origins[position][name == "slopes"] + period * self.factors_per_period
+            name = f"{self.path}factors[{self.first_factor + factor}]"
+            where = "" if self.n_samples is None else f" in sample {sample}"
         raise ValueError(
-            f"{name} must be finite, got {value} in {where} (check_finite=False propagates it)"
+            f"{name} must be finite, got {value}{where} (check_finite=False propagates it)"
         )
 
 
@@ -167,8 +182,8 @@ def _uniform(weights, slopes, slope_side, shortcut):
     )
 
 
-def _listed(weights, slopes, slope_side, shortcut):
-    """The chain of a sequence of factors; an entry None of `weights` is the identity."""
+def _listed(weights, slopes, slope_side, shortcut, *, n_repeats=1, dtype=None):
+    """The chain of a sequence of factors, repeated; an entry None of `weights` is the identity."""
     n_layers = len(weights)
     if not n_layers:
         raise ValueError("weights must hold at least one factor: an empty sequence has no size")
@@ -177,7 +192,7 @@ def _listed(weights, slopes, slope_side, shortcut):
         raise ValueError(f"slopes must have {n_layers} entries as weights has, got {len(slopes)}")
     weights = [None if w is None else as_array(f"weights[{k}]", w) for k, w in enumerate(weights)]
     slopes = [None if s is None else as_array(f"slopes[{k}]", s) for k, s in enumerate(slopes)]
-    dtype = common_dtype(*weights, *slopes)
+    dtype = common_dtype(*weights, *slopes) if dtype is None else dtype
     shortcut = _check_shortcut(shortcut, n_layers)
     shortcuts = np.broadcast_to(shortcut, n_layers)
     layers = np.zeros(n_layers, LAYER)
@@ -227,7 +242,7 @@ def _listed(weights, slopes, slope_side, shortcut):
     layers["shortcut"] = shortcuts
     return ChainArrays(
         layers=layers,
-        n_layers=n_layers,
+        n_layers=n_layers * n_repeats,
         slope_side=SIDES.index(slope_side),
         n_in=widths[0],
         n_out=widths[-1],
@@ -243,24 +258,100 @@ def _listed(weights, slopes, slope_side, shortcut):
     )
 
 
-def _fuse(chain):
-    """Weights and output slopes of a Chain: a Diagonal joins the Dense before it."""
-    weights: list = []
-    slopes: list = []
-    for factor in chain.factors:
-        if isinstance(factor, Dense):
-            weights.append(factor.weights)
-            slopes.append(None)
-        elif weights and slopes[-1] is None:
-            slopes[-1] = factor.slopes
-        else:
-            weights.append(None)
-            slopes.append(factor.slopes)
-    return weights, slopes
+def listed_run(layers, side, n_repeats, n_factors, dtype):
+    """Layers of a period of a Chain, all of which the kernels know, as the kernels read them."""
+    arrays = _listed(
+        [layer.weights for layer in layers],
+        [layer.slopes for layer in layers],
+        side,
+        np.array([layer.shortcut for layer in layers]),
+        n_repeats=n_repeats,
+        dtype=dtype,
+    )
+    arrays.origins = [(layer.weights_from, layer.slopes_from) for layer in layers]
+    arrays.factors_per_period = n_factors
+    return arrays
 
 
-def read_chain(weights, slopes, slope_side, shortcut):
-    """Check the arguments that describe a chain and lay them out for the kernels."""
+def _described(chain, fuse):
+    """The arrays of a Chain; factors that the kernels do not know are written out as matrices."""
+    require_uncoupled(chain)
+    side, runs = layers_of(chain, fuse=fuse)
+    dtype = chain.dtype
+    start, read = 0, []
+    for run in runs:
+        for layer in run.layers:
+            if layer.opaque is not None:
+                layer.weights = dense(layer.opaque, dtype).to_array()
+                if not np.isfinite(layer.weights).all():
+                    raise ValueError(
+                        f"factors[{start + layer.weights_from}] ({type(layer.opaque).__name__}) "
+                        f"is not finite as a matrix of {dtype}"
+                    )
+        read.append(listed_run(run.layers, side, run.n_repeats, run.n_factors, dtype))
+        start += run.n_factors * run.n_repeats
+    return read[0] if len(read) == 1 else _joined(read, runs)
+
+
+def _joined(read, runs):
+    """Several runs as one list of layers: a few words for every layer, repeats written out."""
+    weights, slopes, widths, origins, first = [], [], [read[0].n_in], [], 0
+    for arrays, run in zip(read, runs, strict=True):
+        weights += arrays.weights * run.n_repeats
+        slopes += arrays.slopes * run.n_repeats
+        widths += arrays.widths[1:] * run.n_repeats
+        for period in range(run.n_repeats):
+            shift = first + period * run.n_factors
+            origins += [(w + shift, s + shift) for w, s in arrays.origins]
+        first += run.n_factors * run.n_repeats
+    n_samples = None
+    for arrays in read:
+        n_samples = _merge_samples(n_samples, "factors", arrays.n_samples)
+    table = np.concatenate(
+        [np.tile(arrays.layers, run.n_repeats) for arrays, run in zip(read, runs, strict=True)]
+    )
+    return replace(
+        read[0],
+        layers=table,
+        n_layers=len(table),
+        n_out=read[-1].n_out,
+        max_width=max(widths),
+        has_empty_width=0 in widths,
+        widths=widths,
+        n_samples=n_samples,
+        has_shared_weights=all(arrays.has_shared_weights for arrays in read),
+        weights=weights,
+        slopes=slopes,
+        shortcut=table["shortcut"],
+        origins=origins,
+    )
+
+
+def promoted(chain, dtype):
+    """The same chain in the wider dtype that the vectors ask for."""
+    side = SIDES[chain.slope_side]
+    if not isinstance(chain.weights, list):
+        slopes = None if chain.slopes is None else chain.slopes.astype(dtype)
+        return _uniform(chain.weights.astype(dtype), slopes, side, chain.shortcut)
+    cast = {id(a): a.astype(dtype) for a in [*chain.weights, *chain.slopes] if a is not None}
+    wider = _listed(
+        [cast.get(id(w)) for w in chain.weights],
+        [cast.get(id(s)) for s in chain.slopes],
+        side,
+        chain.shortcut,
+        n_repeats=chain.n_layers // len(chain.layers),
+    )
+    wider.origins, wider.factors_per_period = chain.origins, chain.factors_per_period
+    wider.first_factor, wider.path = chain.first_factor, chain.path
+    return wider
+
+
+def read_chain(weights, slopes, slope_side, shortcut, *, fuse=True):
+    """Check the arguments that describe a chain and lay them out for the kernels.
+
+    Factors of a Chain that the kernels do not know are written out as matrices.  Its layers are its
+    factors, or with `fuse` fewer, where a Diagonal joins a Dense: see `layers_of`.
+    """
     choice("slope_side", slope_side, SIDES)
     if isinstance(weights, Chain):
         if slopes is not None or np.any(np.asarray(shortcut) != 0):
@@ -268,8 +359,7 @@ def read_chain(weights, slopes, slope_side, shortcut):
             raise ValueError(
                 f"{name} must be left out where weights is a Chain, which holds its own"
             )
-        weights, slopes = _fuse(weights)
-        return _listed(weights, slopes, "output", 0.0)
+        return _described(weights, fuse)
     if isinstance(weights, (list, tuple)):
         for k, w in enumerate(weights):
             as_array(f"weights[{k}]", w)
