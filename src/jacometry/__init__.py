@@ -10,7 +10,16 @@ from ._status import (
     NoEdgeOfChaosError,
     UnsupportedModelError,
 )
-from .factors import Chain, Dense, Diagonal
+from .factors import (
+    BatchNorm,
+    Chain,
+    Conv1d,
+    Conv2d,
+    Dense,
+    Diagonal,
+    LayerNorm,
+    Residual,
+)
 from .ops.chain import ChainTrace, chain_jvp, chain_product, chain_vjp
 from .ops.moments import GaussianMoments, gaussian_moments, variance_map
 from .ops.scaled import ScaledArray
@@ -28,18 +37,23 @@ _LAZY = {
 }
 
 __all__ = [
+    "BatchNorm",
     "Chain",
     "ChainTrace",
+    "Conv1d",
+    "Conv2d",
     "Dense",
     "Diagonal",
     "GaussianMoments",
     "GradientFlowReport",
     "JacometryError",
     "JacometryWarning",
+    "LayerNorm",
     "ModelFileError",
     "Network",
     "NoEdgeOfChaosError",
     "NormBounds",
+    "Residual",
     "ScaledArray",
     "UnsupportedModelError",
     "analyze",

@@ -54,7 +54,9 @@ class ChainArrays:
         """Width of an interface."""
         if self.widths is None:
             return self.max_width
-        return self.n_out if interface == self.n_layers else self.widths[interface % len(self.layers)]
+        return (
+            self.n_out if interface == self.n_layers else self.widths[interface % len(self.layers)]
+        )
 
     def layer(self, k, sample):
         """Weights, slopes and shortcut of one layer as one sample sees it."""

@@ -181,4 +181,6 @@ def _at(x, top):
     """The mantissas at the exponents `top`, of which none is smaller than their own."""
     down = np.maximum(x.exponent - top, -(2**14))
     with np.errstate(under="ignore"):
-        return np.ldexp(x.mantissa, down.reshape(down.shape + (1,) * _item_ndim(x)).astype(np.int32))
+        return np.ldexp(
+            x.mantissa, down.reshape(down.shape + (1,) * _item_ndim(x)).astype(np.int32)
+        )

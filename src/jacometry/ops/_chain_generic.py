@@ -7,6 +7,7 @@ can be (`Factor.scaled`), and the exponents are added.
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,6 @@ class Segment:
     """Neighbouring layers that the kernels take, or one factor that they do not."""
 
     first: int  # factor of the period
-    n_factors: int
     arrays: ChainArrays | None = None
     factor: Factor | None = None  # scaled
     exponent: int = 0
@@ -48,41 +48,28 @@ class ChainSegments:
         self.n_layers, self.n_samples = len(self.chain), self.chain.n_samples
         self.n_out, self.n_in = self.chain.shape
         side, runs = layers_of(self.chain, fuse=self.fuse)
-        self.runs = [
-            (self._segments(run, side), run.n_repeats, run.n_factors) for run in runs
-        ]
+        self.runs = [self._segments(run, side) for run in runs]
 
     def _segments(self, run, side):
+        """The segments of a period, how often it is repeated, and how many factors it has."""
+        if all(layer.opaque is None for layer in run.layers):  # one call, repeats and all
+            arrays = listed_run(run.layers, side, run.n_repeats, run.n_factors, self.dtype)
+            return [Segment(0, arrays=arrays)], 1, run.n_factors * run.n_repeats
         segments: list[Segment] = []
-        known: list = []
-
-        def close(end):
-            if known:
-                first = min(known[0].weights_from, known[0].slopes_from)
-                # A run without opaque factors stays one call of the kernels, repeats and all.
-                whole = len(known) == len(run.layers)
-                arrays = listed_run(
-                    list(known), side, run.n_repeats if whole else 1, run.n_factors, self.dtype
-                )
-                arrays.origins = [(w - first, s - first) for w, s in arrays.origins]
-                segments.append(Segment(first, end - first, arrays=arrays))
-                if whole:
-                    segments[-1].n_factors *= run.n_repeats
-                    run.n_factors, run.n_repeats = segments[-1].n_factors, 1
-                known.clear()
-
-        for layer in run.layers:
-            if layer.opaque is None:
-                known.append(layer)
+        for is_known, layers in groupby(run.layers, lambda layer: layer.opaque is None):
+            if not is_known:
+                segments += map(self._opaque, layers)
                 continue
-            close(layer.weights_from)
-            segments.append(self._opaque(layer))
-        close(run.n_factors)
-        return segments
+            known = list(layers)
+            first = min(known[0].weights_from, known[0].slopes_from)
+            arrays = listed_run(known, side, 1, 0, self.dtype)
+            arrays.origins = [(w - first, s - first) for w, s in arrays.origins]
+            segments.append(Segment(first, arrays=arrays))
+        return segments, run.n_repeats, run.n_factors
 
     def _opaque(self, layer):
         factor, exponent = layer.opaque.scaled()
-        segment = Segment(layer.weights_from, 1, factor=factor, exponent=exponent)
+        segment = Segment(layer.weights_from, factor=factor, exponent=exponent)
         segment.name = type(layer.opaque).__name__
         if isinstance(factor, Residual):
             segment.branch = _read(factor.chain, self.dtype)
@@ -124,7 +111,7 @@ def _read(chain, dtype):
 class Push:
     """One call: its options, and what it records at the interfaces."""
 
-    compiled: Callable  # (arrays, start, keep) -> ChainTrace
+    compiled: Callable  # (arrays, start, transposed, keep) -> ChainTrace
     transposed: bool
     check_finite: bool
     log_norms: Any = None  # (*batch, L + 1), filled in
@@ -153,7 +140,7 @@ class Push:
 
     def _through_arrays(self, arrays, x, first):
         keep = "last" if self.vectors is None else "all"
-        trace = self.compiled(arrays, x.mantissa, keep)
+        trace = self.compiled(arrays, x.mantissa, self.transposed, keep)
         if self.log_norms is not None and first is not None:
             interfaces = slice(first, first + arrays.n_layers + 1)
             self.log_norms[..., interfaces] = _scaled_log(trace.log_norms, x.exponent[..., None])
@@ -198,7 +185,7 @@ class Push:
 
 
 def push_segments(chain, start, transposed, keep, compiled, check_finite):
-    """Vector at the far end, log-norms and, with keep "all", vectors: the fields of a ChainTrace."""
+    """The fields of a ChainTrace: vector at the far end, log-norms, vectors with keep "all"."""
     n_interfaces = chain.n_layers + 1
     push = Push(compiled, transposed, check_finite)
     push.log_norms = np.empty((*start.shape[:-1], n_interfaces))

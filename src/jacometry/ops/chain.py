@@ -6,7 +6,7 @@ import numpy as np
 
 from .. import _backend, _kernels, _threads
 from .._validate import as_array, choice, common_dtype, contiguous, finite_scan
-from ._chain_arrays import ChainArrays, read_chain
+from ._chain_generic import ChainSegments, in_dtype, product_of_segments, push_segments, read_any
 from ._chain_runs import multiply, runs_of
 from .scaled import ScaledArray
 
@@ -109,8 +109,10 @@ def chain_product(
     >>> chain_product(np.full((100_000, 1, 1), 1e-30)).log_norm().round(3)
     np.float64(-6907755.279)
     """
-    chain = read_chain(weights, slopes, slope_side, shortcut)
+    chain = read_any(weights, slopes, slope_side, shortcut)
     n_threads = _threads.resolve(n_threads)
+    if isinstance(chain, ChainSegments):
+        return product_of_segments(chain, _compiled(n_threads, check_finite), check_finite)
 
     n_items = 1 if chain.n_samples is None else chain.n_samples
     n_in = chain.n_in
@@ -229,7 +231,7 @@ def chain_jvp(
     >>> np.exp(trace.log_norms).round(12)
     array([1.   , 0.5  , 0.25 , 0.125])
     """
-    chain = read_chain(weights, slopes, slope_side, shortcut)
+    chain = read_any(weights, slopes, slope_side, shortcut, fuse=False)
     return _push(chain, "tangent", tangent, False, keep, n_threads, check_finite)
 
 
@@ -281,7 +283,7 @@ def chain_vjp(
     >>> np.exp(trace.log_norms).round(12)
     array([0.125, 0.25 , 0.5  , 1.   ])
     """
-    chain = read_chain(weights, slopes, slope_side, shortcut)
+    chain = read_any(weights, slopes, slope_side, shortcut, fuse=False)
     return _push(chain, "cotangent", cotangent, True, keep, n_threads, check_finite)
 
 
@@ -294,10 +296,14 @@ def _push(chain, name, start, transposed, keep, n_threads, check_finite):
     chain_dtype = chain.dtype
     dtype = common_dtype(start, np.empty(0, chain_dtype))
     if dtype != chain_dtype:
-        chain = _promoted(chain, dtype)
+        chain = in_dtype(chain, dtype)
     if check_finite:
         finite_scan(name, start)
     start = contiguous(np.broadcast_to(start, (*batch, n_start)), dtype)
+
+    if isinstance(chain, ChainSegments):
+        compiled = _compiled(n_threads, check_finite)
+        return ChainTrace(*push_segments(chain, start, transposed, keep, compiled, check_finite))
 
     n_vectors = int(np.prod(batch, dtype=np.int64))
     per_sample = batch[1] if len(batch) == 2 else 1
@@ -345,6 +351,15 @@ def _push(chain, name, start, transposed, keep, n_threads, check_finite):
     )
 
 
+def _compiled(n_threads, check_finite):
+    """`_push` as the segments of a chain call it."""
+
+    def compiled(arrays, start, transposed, keep):
+        return _push(arrays, "vectors", start, transposed, keep, n_threads, check_finite)
+
+    return compiled
+
+
 def _batch_shape(chain, name, start, n_start):
     """Batch axes of the result: (), (B,) or (B, m)."""
     if start.ndim not in (1, 2, 3) or start.shape[-1] != n_start:
@@ -359,19 +374,6 @@ def _batch_shape(chain, name, start, n_start):
             f"{name} must hold {chain.n_samples} samples as the chain does, got shape {start.shape}"
         )
     return start.shape[:-1]
-
-
-def _promoted(chain: ChainArrays, dtype):
-    """The same chain in the wider dtype that the vectors ask for."""
-
-    def cast(arrays):
-        if isinstance(arrays, list):
-            return [None if a is None else a.astype(dtype) for a in arrays]
-        return None if arrays is None else arrays.astype(dtype)
-
-    weights, slopes = cast(chain.weights), cast(chain.slopes)
-    side = ("output", "input")[chain.slope_side]
-    return read_chain(weights, slopes, side, chain.shortcut)
 
 
 def _fill_start(start, n_vectors, kept, log_norms, near):
