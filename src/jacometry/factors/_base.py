@@ -200,7 +200,9 @@ class Diagonal(Factor):
             return self.slopes[:, None] * tangent
         return self.slopes * tangent
 
-    vjp = jvp
+    def vjp(self, cotangent: np.ndarray) -> np.ndarray:
+        """The same."""
+        return self.jvp(cotangent)
 
     @property
     def T(self) -> Diagonal:

@@ -316,13 +316,13 @@ class _BatchOperator(LinearOperator):
     def __init__(self, chain: Chain) -> None:
         if chain.n_samples is None:
             raise ValueError("the chain has no samples: it is a linear operator as it stands")
-        self.chain = chain
+        self.chain, self.n_samples = chain, chain.n_samples
         n_out, n_in = chain.shape
         super().__init__(chain.dtype, (chain.n_samples * n_out, chain.n_samples * n_in))
 
     def _apply(self, push: Any, x: np.ndarray) -> np.ndarray:
         x = np.asarray(x)
-        blocks = x.T.reshape(x.shape[1], self.chain.n_samples, -1).swapaxes(0, 1)
+        blocks = x.T.reshape(x.shape[1], self.n_samples, -1).swapaxes(0, 1)
         return push(blocks).swapaxes(0, 1).reshape(x.shape[1], -1).T
 
     def _matmat(self, x: np.ndarray) -> np.ndarray:

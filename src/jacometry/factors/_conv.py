@@ -124,8 +124,8 @@ class _Conv(Factor):
                     )
         return pairs
 
-    def _borders(self) -> list[tuple[int, int, int]]:
-        """(axis, padded position, position copied there) of all that is not zero, axes in order."""
+    def _borders(self) -> list[tuple[Any, Any]]:
+        """(index in the padding, index copied there) of all that is not zero, axes in order."""
         copies = []
         for axis, (size, (before, after)) in enumerate(
             zip(self.input_shape, self.padding, strict=True), start=2
@@ -139,21 +139,23 @@ class _Conv(Factor):
                     source = 0 if outside < 0 else size - 1
                 else:
                     continue
-                copies.append((axis, outside + before, source + before))
+                every = (slice(None),) * axis
+                copies.append(((*every, outside + before), (*every, source + before)))
         return copies
 
     def _padded_zeros(self, n: int, dtype: Any) -> tuple[np.ndarray, np.ndarray]:
         """Zeros of the padded size, and a view of their inside."""
         sizes = [s + sum(p) for s, p in zip(self.input_shape, self.padding, strict=True)]
         padded = np.zeros((n, self.in_channels, *sizes), dtype)
-        inside = tuple(
+        inside: Any = [
             slice(p[0], p[0] + s) for s, p in zip(self.input_shape, self.padding, strict=True)
-        )
+        ]
         return padded, padded[(..., *inside)]
 
     def _taps(self) -> Any:
         """For each entry of the kernel, its matrices by group, and the input positions it meets."""
         kernel = self.kernel.reshape(self.groups, -1, *self.kernel.shape[1:])
+        tap: Any
         for tap in itertools.product(*(range(k) for k in self.kernel.shape[2:])):
             positions = tuple(
                 slice(t * d, t * d + s * (n - 1) + 1, s)
@@ -171,9 +173,8 @@ class _Conv(Factor):
         dtype = float_dtype(tangent.dtype, self.dtype)
         padded, inside = self._padded_zeros(n, dtype)
         inside[:] = tangent.reshape(inside.shape)
-        for axis, position, source in self._borders():
-            at = (slice(None),) * axis
-            padded[(*at, position)] = padded[(*at, source)]
+        for border, source in self._borders():
+            padded[border] = padded[source]
         n_out, n_group = math.prod(self.output_shape), self.kernel.shape[1]
         out = np.zeros((n, self.groups, self.out_channels // self.groups, n_out), dtype)
         for matrices, positions in self._taps():
@@ -193,9 +194,8 @@ class _Conv(Factor):
         for matrices, positions in self._taps():
             target = padded[(..., *positions)]
             target += (np.swapaxes(matrices, -1, -2) @ grouped).reshape(target.shape)
-        for axis, position, source in reversed(self._borders()):
-            at = (slice(None),) * axis
-            padded[(*at, source)] += padded[(*at, position)]
+        for border, source in reversed(self._borders()):
+            padded[source] += padded[border]
         return inside.reshape(*lead, self.shape[1])
 
     def scaled(self) -> tuple[Factor, int]:

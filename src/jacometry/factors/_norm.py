@@ -199,7 +199,7 @@ class BatchNorm(Factor):
                 f"({self.n_samples}, m, n), the whole batch at once, got shape {v.shape}"
             )
         m = 1 if v.ndim == 2 else v.shape[1]
-        blocks = v.reshape(self.n_samples, m, *self.x_hat.shape[1:])
+        blocks = v.reshape(len(self.x_hat), m, *self.x_hat.shape[1:])
         x_hat = self.x_hat[:, None]
         along = (x_hat * blocks).mean(axis=(0, 3), keepdims=True)
         mean = blocks.mean(axis=(0, 3), keepdims=True)
