@@ -21,6 +21,12 @@ from .factors import (
     Residual,
 )
 from .ops.chain import ChainTrace, chain_jvp, chain_product, chain_vjp
+from .ops.chain_norms import (
+    ChainNormBounds,
+    ChainNormProfile,
+    chain_norm_bounds,
+    chain_norm_profile,
+)
 from .ops.moments import GaussianMoments, gaussian_moments, variance_map
 from .ops.scaled import ScaledArray
 from .ops.spectral import NormBounds, spectral_norm
@@ -39,6 +45,8 @@ _LAZY = {
 __all__ = [
     "BatchNorm",
     "Chain",
+    "ChainNormBounds",
+    "ChainNormProfile",
     "ChainTrace",
     "Conv1d",
     "Conv2d",
@@ -58,6 +66,8 @@ __all__ = [
     "UnsupportedModelError",
     "analyze",
     "chain_jvp",
+    "chain_norm_bounds",
+    "chain_norm_profile",
     "chain_product",
     "chain_vjp",
     "compare",

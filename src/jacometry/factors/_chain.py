@@ -316,20 +316,20 @@ class _BatchOperator(LinearOperator):
     def __init__(self, chain: Chain) -> None:
         if chain.n_samples is None:
             raise ValueError("the chain has no samples: it is a linear operator as it stands")
-        self.chain, self.n_samples = chain, chain.n_samples
+        self.chain, self.n_samples = chain, int(chain.n_samples)
         n_out, n_in = chain.shape
         super().__init__(chain.dtype, (chain.n_samples * n_out, chain.n_samples * n_in))
 
-    def _apply(self, push: Any, x: np.ndarray) -> np.ndarray:
+    def _apply(self, push: Any, x: np.ndarray, n_in: int, n_out: int) -> np.ndarray:
         x = np.asarray(x)
-        blocks = x.T.reshape(x.shape[1], self.n_samples, -1).swapaxes(0, 1)
-        return push(blocks).swapaxes(0, 1).reshape(x.shape[1], -1).T
+        blocks = x.T.reshape(x.shape[1], self.n_samples, n_in).swapaxes(0, 1)
+        return push(blocks).swapaxes(0, 1).reshape(x.shape[1], self.n_samples * n_out).T
 
     def _matmat(self, x: np.ndarray) -> np.ndarray:
-        return self._apply(self.chain.jvp, x)
+        return self._apply(self.chain.jvp, x, *self.chain.shape[::-1])
 
     def _rmatmat(self, y: np.ndarray) -> np.ndarray:
-        return self._apply(self.chain.vjp, y)
+        return self._apply(self.chain.vjp, y, *self.chain.shape)
 
     def _matvec(self, x: np.ndarray) -> np.ndarray:
         return self._matmat(np.reshape(x, (-1, 1)))[:, 0]

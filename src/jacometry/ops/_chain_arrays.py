@@ -55,7 +55,7 @@ class ChainArrays:
         if self.widths is None:
             return self.max_width
         return (
-            self.n_out if interface == self.n_layers else self.widths[interface % len(self.layers)]
+            self.n_out if interface == self.n_layers else self.widths[interface % len(self.weights)]
         )
 
     def layer(self, k, sample):
