@@ -38,7 +38,7 @@ class ChainArrays:
     n_out: int
     max_width: int
     has_empty_width: bool
-    widths: list | None  # of the interfaces of `layers`; None where all are max_width
+    widths: list | None  # of the L + 1 interfaces; None where all are max_width
     dtype: np.dtype
     n_samples: int | None
     has_shared_weights: bool
@@ -52,11 +52,7 @@ class ChainArrays:
 
     def width(self, interface):
         """Width of an interface."""
-        if self.widths is None:
-            return self.max_width
-        return (
-            self.n_out if interface == self.n_layers else self.widths[interface % len(self.weights)]
-        )
+        return self.max_width if self.widths is None else self.widths[interface]
 
     def layer(self, k, sample):
         """Weights, slopes and shortcut of one layer as one sample sees it."""
@@ -196,8 +192,8 @@ def _listed(weights, slopes, slope_side, shortcut, *, n_repeats=1, dtype=None):
     slopes = [None if s is None else as_array(f"slopes[{k}]", s) for k, s in enumerate(slopes)]
     dtype = common_dtype(*weights, *slopes) if dtype is None else dtype
     shortcut = _check_shortcut(shortcut, n_layers)
-    shortcuts = np.broadcast_to(shortcut, n_layers)
-    layers = np.zeros(n_layers, LAYER)
+    shortcuts = np.broadcast_to(shortcut, n_layers).tolist()
+    layers: list[tuple] = []
     widths: list[int] = []
     n_samples, is_shared = None, True
     for k in range(n_layers):
@@ -220,14 +216,14 @@ def _listed(weights, slopes, slope_side, shortcut, *, n_repeats=1, dtype=None):
                 f"shortcut must be 0 where weights are not square, got {shortcuts[k]:g} "
                 f"at layer {k} of shape ({rows}, {cols})"
             )
+        layer = [0, 0, 0, 0, rows, cols, shortcuts[k]]  # fields of LAYER
         if w is not None:
             w = weights[k] = with_core(w, dtype, 2)
             n_samples = _merge_samples(
                 n_samples, f"weights[{k}]", w.shape[0] if w.ndim == 3 else None
             )
             is_shared &= w.ndim == 2
-            layers[k]["weights"] = _kernels.address_of(w)
-            layers[k]["weights_stride"] = _sample_stride(w, 2)
+            layer[0], layer[2] = _kernels.address_of(w), _sample_stride(w, 2)
         if s is not None:
             expected = rows if slope_side == "output" else cols
             if s.ndim not in (1, 2) or s.shape[-1] != expected:
@@ -238,19 +234,18 @@ def _listed(weights, slopes, slope_side, shortcut, *, n_repeats=1, dtype=None):
             n_samples = _merge_samples(
                 n_samples, f"slopes[{k}]", s.shape[0] if s.ndim == 2 else None
             )
-            layers[k]["slopes"] = _kernels.address_of(s)
-            layers[k]["slopes_stride"] = _sample_stride(s, 1)
-        layers[k]["rows"], layers[k]["cols"] = rows, cols
-    layers["shortcut"] = shortcuts
+            layer[1], layer[3] = _kernels.address_of(s), _sample_stride(s, 1)
+        layers.append(tuple(layer))
+    is_even = n_repeats > 1 and len(set(widths)) == 1
     return ChainArrays(
-        layers=layers,
+        layers=np.array(layers, LAYER),
         n_layers=n_layers * n_repeats,
         slope_side=SIDES.index(slope_side),
-        n_in=widths[0],
-        n_out=widths[-1],
+        n_in=layers[0][5],
+        n_out=layers[-1][4],
         max_width=max(widths),
         has_empty_width=0 in widths,
-        widths=widths,
+        widths=None if is_even else widths[:1] + widths[1:] * n_repeats,
         dtype=dtype,
         n_samples=n_samples,
         has_shared_weights=is_shared,
@@ -275,10 +270,9 @@ def listed_run(layers, side, n_repeats, n_factors, dtype):
     return arrays
 
 
-def _described(chain, fuse):
+def described(chain, side, runs):
     """The arrays of a Chain; factors that the kernels do not know are written out as matrices."""
     require_uncoupled(chain)
-    side, runs = layers_of(chain, fuse=fuse)
     dtype = chain.dtype
     start, read = 0, []
     for run in runs:
@@ -301,7 +295,7 @@ def _joined(read, runs):
     for arrays, run in zip(read, runs, strict=True):
         weights += arrays.weights * run.n_repeats
         slopes += arrays.slopes * run.n_repeats
-        widths += arrays.widths[1:] * run.n_repeats
+        widths += [arrays.n_out] * arrays.n_layers if arrays.widths is None else arrays.widths[1:]
         for period in range(run.n_repeats):
             shift = first + period * run.n_factors
             origins += [(w + shift, s + shift) for w, s in arrays.origins]
@@ -361,7 +355,7 @@ def read_chain(weights, slopes, slope_side, shortcut, *, fuse=True):
             raise ValueError(
                 f"{name} must be left out where weights is a Chain, which holds its own"
             )
-        return _described(weights, fuse)
+        return described(weights, *layers_of(weights, fuse=fuse))
     if isinstance(weights, (list, tuple)):
         for k, w in enumerate(weights):
             as_array(f"weights[{k}]", w)

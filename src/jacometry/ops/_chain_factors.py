@@ -36,14 +36,29 @@ def layers_of(chain: Chain, *, fuse: bool) -> tuple[str, list[Run]]:
     With `fuse`, a Diagonal joins the Dense whose output (side "output") or input (side "input") it
     stands at; without, every factor is a layer of its own, so that interfaces are the chain's.
     """
-    found = []
-    for side in ("output", "input"):
-        runs = [Run(_layers(p, side, fuse), n, len(p)) for p, n in chain.runs]
-        every = [layer for run in runs for layer in run.layers]
-        n_opaque = sum(layer.opaque is not None for layer in every)
-        found.append(((n_opaque, len(every)), side, runs))
-    _, side, runs = min(found, key=lambda entry: entry[0])
-    return side, runs
+    output = [Run(_layers(p, "output", fuse), n, len(p)) for p, n in chain.runs]
+    if not any(_may_gain(layer, fuse) for run in output for layer in run.layers):
+        return "output", output
+    found = [Run(_layers(p, "input", fuse), n, len(p)) for p, n in chain.runs]
+    return ("input", found) if _work(found) < _work(output) else ("output", output)
+
+
+def is_known(runs: list[Run]) -> bool:
+    """Whether the kernels know every layer."""
+    return all(layer.opaque is None for run in runs for layer in run.layers)
+
+
+def _may_gain(layer, fuse):
+    """Whether a layer might be spared, or known, were the slopes on the other side."""
+    if layer.opaque is not None:
+        return isinstance(layer.opaque, Residual)
+    return fuse and layer.weights is None
+
+
+def _work(runs):
+    """What to make least of: first layers that the kernels do not know, then layers."""
+    every = [layer for run in runs for layer in run.layers]
+    return sum(layer.opaque is not None for layer in every), len(every)
 
 
 def _layers(factors, side, fuse):

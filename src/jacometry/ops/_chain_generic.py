@@ -13,8 +13,15 @@ from typing import Any
 import numpy as np
 
 from ..factors import Chain, Factor, Residual
-from ._chain_arrays import ChainArrays, listed_run, promoted, read_chain
-from ._chain_factors import add_scaled, aligned, layers_of, require_uncoupled, shifted
+from ._chain_arrays import ChainArrays, described, listed_run, promoted, read_chain
+from ._chain_factors import (
+    add_scaled,
+    aligned,
+    is_known,
+    layers_of,
+    require_uncoupled,
+    shifted,
+)
 from .scaled import ScaledArray, _scaled_log
 
 
@@ -52,12 +59,12 @@ class ChainSegments:
 
     def _segments(self, run, side):
         """The segments of a period, how often it is repeated, and how many factors it has."""
-        if all(layer.opaque is None for layer in run.layers):  # one call, repeats and all
+        if is_known([run]):  # one call, repeats and all
             arrays = listed_run(run.layers, side, run.n_repeats, run.n_factors, self.dtype)
             return [Segment(0, arrays=arrays)], 1, run.n_factors * run.n_repeats
         segments: list[Segment] = []
-        for is_known, layers in groupby(run.layers, lambda layer: layer.opaque is None):
-            if not is_known:
+        for known_here, layers in groupby(run.layers, lambda layer: layer.opaque is None):
+            if not known_here:
                 segments += map(self._opaque, layers)
                 continue
             known = list(layers)
@@ -89,9 +96,10 @@ class ChainSegments:
 def read_any(weights, slopes, slope_side, shortcut, *, fuse=True):
     """`read_chain`, or segments where a Chain holds factors that the kernels do not know."""
     if isinstance(weights, Chain) and slopes is None and not np.any(np.asarray(shortcut)):
-        _, runs = layers_of(weights, fuse=fuse)
-        if any(layer.opaque is not None for run in runs for layer in run.layers):
-            return ChainSegments(weights, fuse, weights.dtype)
+        side, runs = layers_of(weights, fuse=fuse)
+        if is_known(runs):
+            return described(weights, side, runs)
+        return ChainSegments(weights, fuse, weights.dtype)
     return read_chain(weights, slopes, slope_side, shortcut, fuse=fuse)
 
 

@@ -50,8 +50,8 @@ def chain_product(
     ----------
     weights : array_like or sequence of array_like or Chain
         ``(L, n, n)`` or ``(B, L, n, n)``; or a list of L arrays ``(n_{k+1}, n_k)`` or
-        ``(B, n_{k+1}, n_k)``, rectangular, shared and per-sample ones mixed; or a `Chain`, which
-        brings its own slopes.  ``weights[0]`` is applied first.
+        ``(B, n_{k+1}, n_k)``, rectangular, shared and per-sample ones mixed; or a `Chain` of any
+        factors, which brings its own slopes.  ``weights[0]`` is applied first.
     slopes : array_like or sequence of array_like, optional
         ``(L, n)`` or ``(B, L, n)``; or a list whose entries are None, ``(n,)`` or ``(B, n)``.
     slope_side : {"output", "input"}
@@ -98,6 +98,11 @@ def chain_product(
     ``|J' - J| <= sum_k (n_k + 2) u |F_{L-1}| ... |F_0|``, u the unit
     roundoff (Higham, Accuracy and Stability of Numerical Algorithms, 2002, section 3.7).  Results
     do not depend on `n_threads` or on the rest of the batch.
+
+    A `Chain` with factors that no kernel knows (convolutions, normalisations, operators, long
+    residual branches) is multiplied by pushing the columns of the identity forwards or its rows
+    backwards, whichever are fewer, in NumPy through those factors: ``B min(n_0, n_L) max(n)``
+    entries are held.  Batch normalisation while training has no Jacobian per sample and raises.
 
     Examples
     --------
@@ -198,7 +203,8 @@ def chain_jvp(
     Parameters
     ----------
     weights, slopes, slope_side, shortcut
-        The chain, as in `chain_product`.
+        The chain, as in `chain_product`.  The interfaces of a `Chain` are those between its own
+        factors, ``len(chain) + 1`` of them.
     tangent : array_like, shape (n_0,), (B, n_0) or (B, m, n_0)
         One tangent, one per sample, or m per sample.  ``(n_0,)`` serves every sample of a batch.
     keep : {"last", "all"}
@@ -251,7 +257,7 @@ def chain_vjp(
     Parameters
     ----------
     weights, slopes, slope_side, shortcut
-        The chain, as in `chain_product`.
+        The chain, as in `chain_jvp`.
     cotangent : array_like, shape (n_L,), (B, n_L) or (B, m, n_L)
         One cotangent, one per sample, or m per sample.  ``(n_L,)`` serves every sample of a batch.
     keep : {"last", "all"}
