@@ -237,6 +237,9 @@ def test_anything_that_scipy_takes_is_a_factor(rng):
         chain = Chain([form, Diagonal(np.arange(N))])
         np.testing.assert_allclose(chain @ np.eye(N), np.arange(N)[:, None] * w)
     assert isinstance(Chain([w])[0], Dense)
+    assert len(Chain(Diagonal([1.0]))) == 1
+    assert Chain(Chain([Diagonal([1.0])]).repeat(10**9)).runs[0][1] == 10**9
+    assert len(Chain(rng.standard_normal((5, N, N)))) == 5
 
 
 def test_a_subclass_of_factor_is_a_factor(rng):

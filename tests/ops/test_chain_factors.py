@@ -5,6 +5,8 @@ import tracemalloc
 import numpy as np
 import pytest
 import scipy.sparse
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy.sparse.linalg import LinearOperator
 
 import jacometry as jm
@@ -118,6 +120,31 @@ def test_product_of_every_kind_of_factor(isa, dtype, rng, widths):
             w = slopes[:, None] * w if written_out.slope_side == 0 else w * slopes
             again = w @ again + (shortcut * again if shortcut else 0)
         assert np.linalg.norm(again - expected) <= bound
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    st.lists(st.tuples(st.sampled_from([*kinds(np.random.default_rng(0)), "coupled"]),
+             st.integers(1, 3)), min_size=1, max_size=6),
+    st.integers(0, 2**32 - 1),
+)  # fmt: skip
+def test_vjp_is_the_adjoint_of_jvp_through_any_factors(names, seed):
+    """<J u, v> = <u, J' v>, over the whole batch where its samples are coupled."""
+    rng = np.random.default_rng(seed)
+    factors = kinds(rng) | {"coupled": jm.BatchNorm(rng.standard_normal((B, N)))}
+    chain = jm.Chain([jm.Chain([factors[name]]).repeat(times) for name, times in names])
+    u, v = rng.standard_normal((2, B, N))
+    forwards, backwards = jm.chain_jvp(chain, u).vector, jm.chain_vjp(chain, v).vector
+    left = (forwards.to_array() * v).sum()
+    right = (u * backwards.to_array()).sum()
+    size = np.linalg.norm(u) * np.linalg.norm(v)
+    for factor in chain:
+        if factor.couples_samples:  # its norm is at most that of its slopes
+            size *= 3 * np.linalg.norm(factor.slopes)
+        else:
+            norms = [np.linalg.norm(np.abs(matrix_of(factor, i))) for i in range(B)]
+            size *= max(norms) + 1
+    assert abs(left - right) <= 16 * (N + B) * len(chain) * 2.0**-52 * size
 
 
 def test_shared_chains_have_no_batch(isa, rng):
@@ -243,10 +270,10 @@ def test_float32_chains_are_promoted_by_float64_vectors(isa, rng):
     chain = jm.Chain(kinds(rng, np.float32).values()).repeat(2)
     only_dense = jm.Chain([jm.Dense(rng.standard_normal((N, N)).astype(np.float32))] * 2).repeat(3)
     v = rng.standard_normal((B, N))
-    for given in (chain, only_dense):
-        trace = jm.chain_vjp(given, v)
+    for each in (chain, only_dense):
+        trace = jm.chain_vjp(each, v)
         assert trace.vector.dtype == np.float64
-        matrices = [matrix_of(factor, 1) for factor in given]
+        matrices = [matrix_of(factor, 1) for factor in each]
         expected = v[1]
         for m in matrices[::-1]:
             expected = m.T @ expected

@@ -25,7 +25,7 @@ class Chain(LinearOperator):
 
     Parameters
     ----------
-    factors : sequence
+    factors : sequence, or a single factor
         At least one: of this module's factors; chains, which are spliced in, repeats included;
         and what ``scipy.sparse.linalg.aslinearoperator`` takes (sparse matrices, operators, arrays
         of two axes).
@@ -55,6 +55,8 @@ class Chain(LinearOperator):
     """
 
     def __init__(self, factors: Iterable[Any]) -> None:
+        if isinstance(factors, (Factor, LinearOperator)):
+            factors = [factors]
         runs: list[tuple[tuple[Factor, ...], int]] = []
         loose: list[Factor] = []
         for position, given in enumerate(factors):
@@ -278,7 +280,7 @@ class Residual(Factor):
 
     def __init__(self, chain: Any, scale: float = 1.0) -> None:
         if not isinstance(chain, Chain):
-            chain = Chain(chain if isinstance(chain, (list, tuple)) else [chain])
+            chain = Chain([chain] if isinstance(chain, np.ndarray) else chain)
         if chain.shape[0] != chain.shape[1]:
             raise ValueError(
                 f"chain must be as wide at its output as at its input, got shape {chain.shape}"
