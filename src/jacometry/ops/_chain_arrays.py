@@ -139,7 +139,7 @@ def _check_shortcut(shortcut, n_layers):
     return array if array.ndim else float(array)
 
 
-def _uniform(weights, slopes, slope_side, shortcut):
+def _uniform(weights, slopes, slope_side, shortcut, vectors):
     """The chain of stacked arrays: nothing is copied or listed per layer."""
     weights = as_array("weights", weights)
     if weights.ndim not in (3, 4) or weights.shape[-1] != weights.shape[-2]:
@@ -159,7 +159,7 @@ def _uniform(weights, slopes, slope_side, shortcut):
         n_samples = _merge_samples(
             n_samples, "slopes", slopes.shape[0] if slopes.ndim == 3 else None
         )
-    dtype = common_dtype(weights, slopes)
+    dtype = common_dtype(weights, slopes, vectors)
     weights = with_core(weights, dtype, 2)
     slopes = None if slopes is None else with_core(slopes, dtype, 1)
     return ChainArrays(
@@ -180,7 +180,7 @@ def _uniform(weights, slopes, slope_side, shortcut):
     )
 
 
-def _listed(weights, slopes, slope_side, shortcut, *, n_repeats=1, dtype=None):
+def _listed(weights, slopes, slope_side, shortcut, vectors, n_repeats=1):
     """The chain of a sequence of factors, repeated; an entry None of `weights` is the identity."""
     n_layers = len(weights)
     if not n_layers:
@@ -190,7 +190,7 @@ def _listed(weights, slopes, slope_side, shortcut, *, n_repeats=1, dtype=None):
         raise ValueError(f"slopes must have {n_layers} entries as weights has, got {len(slopes)}")
     weights = [None if w is None else as_array(f"weights[{k}]", w) for k, w in enumerate(weights)]
     slopes = [None if s is None else as_array(f"slopes[{k}]", s) for k, s in enumerate(slopes)]
-    dtype = common_dtype(*weights, *slopes) if dtype is None else dtype
+    dtype = common_dtype(vectors, *weights, *slopes)
     shortcut = _check_shortcut(shortcut, n_layers)
     shortcuts = np.broadcast_to(shortcut, n_layers).tolist()
     layers: list[tuple] = []
@@ -262,18 +262,18 @@ def listed_run(layers, side, n_repeats, n_factors, dtype):
         [layer.slopes for layer in layers],
         side,
         np.array([layer.shortcut for layer in layers]),
-        n_repeats=n_repeats,
-        dtype=dtype,
+        np.empty(0, dtype),
+        n_repeats,
     )
     arrays.origins = [(layer.weights_from, layer.slopes_from) for layer in layers]
     arrays.factors_per_period = n_factors
     return arrays
 
 
-def described(chain, side, runs):
+def described(chain, side, runs, vectors):
     """The arrays of a Chain; factors that the kernels do not know are written out as matrices."""
     require_uncoupled(chain)
-    dtype = chain.dtype
+    dtype = dtype_of(chain, vectors)
     start, read = 0, []
     for run in runs:
         for layer in run.layers:
@@ -323,28 +323,15 @@ def _joined(read, runs):
     )
 
 
-def promoted(chain, dtype):
-    """The same chain in the wider dtype that the vectors ask for."""
-    side = SIDES[chain.slope_side]
-    if not isinstance(chain.weights, list):
-        slopes = None if chain.slopes is None else chain.slopes.astype(dtype)
-        return _uniform(chain.weights.astype(dtype), slopes, side, chain.shortcut)
-    cast = {id(a): a.astype(dtype) for a in [*chain.weights, *chain.slopes] if a is not None}
-    wider = _listed(
-        [cast.get(id(w)) for w in chain.weights],
-        [cast.get(id(s)) for s in chain.slopes],
-        side,
-        chain.shortcut,
-        n_repeats=chain.n_layers // len(chain.layers),
-    )
-    wider.origins, wider.factors_per_period = chain.origins, chain.factors_per_period
-    wider.first_factor, wider.path = chain.first_factor, chain.path
-    return wider
+def dtype_of(chain, vectors):
+    """What a Chain is computed in, applied to `vectors` or to none."""
+    return common_dtype(np.empty(0, chain.dtype), vectors)
 
 
-def read_chain(weights, slopes, slope_side, shortcut, *, fuse=True):
+def read_chain(weights, slopes, slope_side, shortcut, vectors=None, *, fuse=True):
     """Check the arguments that describe a chain and lay them out for the kernels.
 
+    `vectors`, an array that the chain will be applied to, has its say in the dtype.
     Factors of a Chain that the kernels do not know are written out as matrices.  Its layers are its
     factors, or with `fuse` fewer, where a Diagonal joins a Dense: see `layers_of`.
     """
@@ -355,11 +342,13 @@ def read_chain(weights, slopes, slope_side, shortcut, *, fuse=True):
             raise ValueError(
                 f"{name} must be left out where weights is a Chain, which holds its own"
             )
-        return described(weights, *layers_of(weights, fuse=fuse))
+        return described(weights, *layers_of(weights, fuse=fuse), vectors)
     if isinstance(weights, (list, tuple)):
         for k, w in enumerate(weights):
             as_array(f"weights[{k}]", w)
-        return _listed(list(weights), _as_sequence("slopes", slopes, 1), slope_side, shortcut)
+        slopes = _as_sequence("slopes", slopes, 1)
+        return _listed(list(weights), slopes, slope_side, shortcut, vectors)
     if isinstance(slopes, (list, tuple)):
-        return _listed(_as_sequence("weights", weights, 2), slopes, slope_side, shortcut)
-    return _uniform(weights, slopes, slope_side, shortcut)
+        weights = _as_sequence("weights", weights, 2)
+        return _listed(weights, slopes, slope_side, shortcut, vectors)
+    return _uniform(weights, slopes, slope_side, shortcut, vectors)

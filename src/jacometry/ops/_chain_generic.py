@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from ..factors import Chain, Factor, Residual
-from ._chain_arrays import ChainArrays, described, listed_run, promoted, read_chain
+from ._chain_arrays import ChainArrays, described, dtype_of, listed_run, read_chain
 from ._chain_factors import (
     add_scaled,
     aligned,
@@ -79,7 +79,7 @@ class ChainSegments:
         segment = Segment(layer.weights_from, factor=factor, exponent=exponent)
         segment.name = type(layer.opaque).__name__
         if isinstance(factor, Residual):
-            segment.branch = _read(factor.chain, self.dtype)
+            segment.branch = read_any(factor.chain, None, "output", 0.0, np.empty(0, self.dtype))
         return segment
 
     def walk(self, transposed) -> Iterator[tuple[Segment, int]]:
@@ -93,26 +93,14 @@ class ChainSegments:
                     yield segment, start + repeat * size + segment.first
 
 
-def read_any(weights, slopes, slope_side, shortcut, *, fuse=True):
+def read_any(weights, slopes, slope_side, shortcut, vectors=None, *, fuse=True):
     """`read_chain`, or segments where a Chain holds factors that the kernels do not know."""
     if isinstance(weights, Chain) and slopes is None and not np.any(np.asarray(shortcut)):
         side, runs = layers_of(weights, fuse=fuse)
         if is_known(runs):
-            return described(weights, side, runs)
-        return ChainSegments(weights, fuse, weights.dtype)
-    return read_chain(weights, slopes, slope_side, shortcut, fuse=fuse)
-
-
-def in_dtype(chain, dtype):
-    """The chain, of either kind, in a wider dtype."""
-    if isinstance(chain, ChainSegments):
-        return ChainSegments(chain.chain, chain.fuse, dtype)
-    return promoted(chain, dtype)
-
-
-def _read(chain, dtype):
-    read = read_any(chain, None, "output", 0.0)
-    return read if read.dtype == dtype else in_dtype(read, dtype)
+            return described(weights, side, runs, vectors)
+        return ChainSegments(weights, fuse, dtype_of(weights, vectors))
+    return read_chain(weights, slopes, slope_side, shortcut, vectors, fuse=fuse)
 
 
 @dataclass(slots=True)

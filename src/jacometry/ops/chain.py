@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from .. import _backend, _kernels, _threads
-from .._validate import as_array, choice, common_dtype, contiguous, finite_scan
-from ._chain_generic import ChainSegments, in_dtype, product_of_segments, push_segments, read_any
+from .._validate import as_array, choice, contiguous, finite_scan
+from ._chain_generic import ChainSegments, product_of_segments, push_segments, read_any
 from ._chain_runs import multiply, runs_of
 from .scaled import ScaledArray
 
@@ -237,7 +237,8 @@ def chain_jvp(
     >>> np.exp(trace.log_norms).round(12)
     array([1.   , 0.5  , 0.25 , 0.125])
     """
-    chain = read_any(weights, slopes, slope_side, shortcut, fuse=False)
+    tangent = as_array("tangent", tangent)
+    chain = read_any(weights, slopes, slope_side, shortcut, tangent, fuse=False)
     return _push(chain, "tangent", tangent, False, keep, n_threads, check_finite)
 
 
@@ -289,20 +290,17 @@ def chain_vjp(
     >>> np.exp(trace.log_norms).round(12)
     array([0.125, 0.25 , 0.5  , 1.   ])
     """
-    chain = read_any(weights, slopes, slope_side, shortcut, fuse=False)
+    cotangent = as_array("cotangent", cotangent)
+    chain = read_any(weights, slopes, slope_side, shortcut, cotangent, fuse=False)
     return _push(chain, "cotangent", cotangent, True, keep, n_threads, check_finite)
 
 
 def _push(chain, name, start, transposed, keep, n_threads, check_finite):
-    start = as_array(name, start)
     choice("keep", keep, ("last", "all"))
     n_threads = _threads.resolve(n_threads)
     n_start = chain.n_out if transposed else chain.n_in
     batch = _batch_shape(chain, name, start, n_start)
-    chain_dtype = chain.dtype
-    dtype = common_dtype(start, np.empty(0, chain_dtype))
-    if dtype != chain_dtype:
-        chain = in_dtype(chain, dtype)
+    dtype = chain.dtype
     if check_finite:
         finite_scan(name, start)
     start = contiguous(np.broadcast_to(start, (*batch, n_start)), dtype)
