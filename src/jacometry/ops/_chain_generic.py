@@ -50,6 +50,10 @@ class ChainSegments:
     n_samples: int | None = field(init=False)
     runs: list = field(init=False)  # (segments of a period, repeats, factors of a period)
     path: str = ""
+    # A product is written when all is read: its `out` may overlap with the arrays of the factors.
+    weights: Any = None
+    slopes: Any = None
+    shortcut: Any = None
 
     def __post_init__(self):
         self.n_layers, self.n_samples = len(self.chain), self.chain.n_samples

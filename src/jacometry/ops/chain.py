@@ -117,7 +117,12 @@ def chain_product(
     chain = read_any(weights, slopes, slope_side, shortcut)
     n_threads = _threads.resolve(n_threads)
     if isinstance(chain, ChainSegments):
-        return product_of_segments(chain, _compiled(n_threads, check_finite), check_finite)
+        room = None if out is None else _checked_out(out, chain)
+        product = product_of_segments(chain, _compiled(n_threads, check_finite), check_finite)
+        if room is None:
+            return product
+        room[0][...], room[1][...] = product.mantissa, product.exponent
+        return out
 
     n_items = 1 if chain.n_samples is None else chain.n_samples
     n_in = chain.n_in
