@@ -16,7 +16,7 @@ CSRC = ROOT / "csrc"
 LAYERS = {
     "kernels": {"_kernels", "cython_api"},
     "base": {"_status", "_validate"},
-    "descriptions": {"activations", "factors"},
+    "descriptions": {"activations", "factors", "factors.*"},
     "reference": {"reference", "reference.*"},
     "policy": {"_backend", "_config", "_threads"},
     "ops": {"ops", "ops.*"},
@@ -30,7 +30,7 @@ LAYERS = {
 MAY_IMPORT = {
     "kernels": set(),
     "base": {"base"},
-    "descriptions": set(),
+    "descriptions": {"descriptions"},
     "reference": set(),
     "policy": {"kernels", "policy"},
     "ops": {"kernels", "base", "descriptions", "reference", "policy", "ops"},

@@ -10,13 +10,28 @@ from ._status import (
     NoEdgeOfChaosError,
     UnsupportedModelError,
 )
-from .factors import Chain, Dense, Diagonal
+from .factors import (
+    BatchNorm,
+    Chain,
+    Conv1d,
+    Conv2d,
+    Dense,
+    Diagonal,
+    LayerNorm,
+    Residual,
+)
 from .ops.chain import (
     ChainTrace,
     chain_jvp,
     chain_product,
     chain_vjp,
     weight_gradient_log_norms,
+)
+from .ops.chain_norms import (
+    ChainNormBounds,
+    ChainNormProfile,
+    chain_norm_bounds,
+    chain_norm_profile,
 )
 from .ops.moments import GaussianMoments, gaussian_moments, variance_map
 from .ops.scaled import ScaledArray
@@ -34,22 +49,31 @@ _LAZY = {
 }
 
 __all__ = [
+    "BatchNorm",
     "Chain",
+    "ChainNormBounds",
+    "ChainNormProfile",
     "ChainTrace",
+    "Conv1d",
+    "Conv2d",
     "Dense",
     "Diagonal",
     "GaussianMoments",
     "GradientFlowReport",
     "JacometryError",
     "JacometryWarning",
+    "LayerNorm",
     "ModelFileError",
     "Network",
     "NoEdgeOfChaosError",
     "NormBounds",
+    "Residual",
     "ScaledArray",
     "UnsupportedModelError",
     "analyze",
     "chain_jvp",
+    "chain_norm_bounds",
+    "chain_norm_profile",
     "chain_product",
     "chain_vjp",
     "compare",

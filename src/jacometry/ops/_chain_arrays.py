@@ -1,14 +1,15 @@
 """From what the caller gives as a chain to the layout that the kernels read."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from .. import _kernels
 from .._validate import as_array, choice, common_dtype, finite_scan, with_core
-from ..factors import Chain, Dense
+from ..factors import Chain
+from ._chain_factors import dense, layers_of, require_uncoupled
 
 # jm_layer of jacometry/types.h
 LAYER = np.dtype(
@@ -43,7 +44,11 @@ class ChainArrays:
     has_shared_weights: bool
     weights: Any  # stacked (..., L, n, n) array, or a list of arrays and None
     slopes: Any = None
-    shortcut: Any = 0.0  # float or (L,) array
+    shortcut: Any = 0.0  # float or (L,) array; lists and this one repeat as `layers` does
+    origins: list | None = None  # of a Chain: per layer, the factors its weights and slopes are
+    factors_per_period: int = 0
+    first_factor: int = 0
+    path: str = ""  # what stands before "factors[k]" in messages
 
     def width(self, interface):
         """Width of an interface."""
@@ -51,6 +56,8 @@ class ChainArrays:
 
     def layer(self, k, sample):
         """Weights, slopes and shortcut of one layer as one sample sees it."""
+        if isinstance(self.weights, list):
+            k %= len(self.weights)
         found: list = []
         for given, core_ndim in ((self.weights, 2), (self.slopes, 1)):
             if given is None:
@@ -64,7 +71,8 @@ class ChainArrays:
         weights, slopes = found
         if weights is None:
             weights = np.eye(self.width(k))
-        return weights, slopes, float(np.broadcast_to(self.shortcut, self.n_layers)[k])
+        shortcut = self.shortcut if isinstance(self.shortcut, float) else self.shortcut[k]
+        return weights, slopes, float(shortcut)
 
     def sample(self, sample):
         """Lists of weights and slopes, and shortcuts, of one sample: what the references take."""
@@ -82,10 +90,15 @@ class ChainArrays:
         name, array = ("slopes", slopes)
         if not np.isfinite(weights).all():
             name, array = ("weights", weights)
-        where = f"layer {k}" if self.n_samples is None else f"sample {sample}, layer {k}"
+        where = f" in layer {k}" if self.n_samples is None else f" in sample {sample}, layer {k}"
         value = array[~np.isfinite(array)][0]
+        if self.origins is not None:
+            period, position = divmod(k, len(self.origins))
+            factor = self.origins[position][name == "slopes"] + period * self.factors_per_period
+            name = f"{self.path}factors[{self.first_factor + factor}]"
+            where = "" if self.n_samples is None else f" in sample {sample}"
         raise ValueError(
-            f"{name} must be finite, got {value} in {where} (check_finite=False propagates it)"
+            f"{name} must be finite, got {value}{where} (check_finite=False propagates it)"
         )
 
 
@@ -167,8 +180,8 @@ def _uniform(weights, slopes, slope_side, shortcut, vectors):
     )
 
 
-def _listed(weights, slopes, slope_side, shortcut, vectors):
-    """The chain of a sequence of factors; an entry None of `weights` is the identity."""
+def _listed(weights, slopes, slope_side, shortcut, vectors, n_repeats=1):
+    """The chain of a sequence of factors, repeated; an entry None of `weights` is the identity."""
     n_layers = len(weights)
     if not n_layers:
         raise ValueError("weights must hold at least one factor: an empty sequence has no size")
@@ -179,8 +192,8 @@ def _listed(weights, slopes, slope_side, shortcut, vectors):
     slopes = [None if s is None else as_array(f"slopes[{k}]", s) for k, s in enumerate(slopes)]
     dtype = common_dtype(vectors, *weights, *slopes)
     shortcut = _check_shortcut(shortcut, n_layers)
-    shortcuts = np.broadcast_to(shortcut, n_layers)
-    layers = np.zeros(n_layers, LAYER)
+    shortcuts = np.broadcast_to(shortcut, n_layers).tolist()
+    layers: list[tuple] = []
     widths: list[int] = []
     n_samples, is_shared = None, True
     for k in range(n_layers):
@@ -203,14 +216,14 @@ def _listed(weights, slopes, slope_side, shortcut, vectors):
                 f"shortcut must be 0 where weights are not square, got {shortcuts[k]:g} "
                 f"at layer {k} of shape ({rows}, {cols})"
             )
+        layer = [0, 0, 0, 0, rows, cols, shortcuts[k]]  # fields of LAYER
         if w is not None:
             w = weights[k] = with_core(w, dtype, 2)
             n_samples = _merge_samples(
                 n_samples, f"weights[{k}]", w.shape[0] if w.ndim == 3 else None
             )
             is_shared &= w.ndim == 2
-            layers[k]["weights"] = _kernels.address_of(w)
-            layers[k]["weights_stride"] = _sample_stride(w, 2)
+            layer[0], layer[2] = _kernels.address_of(w), _sample_stride(w, 2)
         if s is not None:
             expected = rows if slope_side == "output" else cols
             if s.ndim not in (1, 2) or s.shape[-1] != expected:
@@ -221,19 +234,18 @@ def _listed(weights, slopes, slope_side, shortcut, vectors):
             n_samples = _merge_samples(
                 n_samples, f"slopes[{k}]", s.shape[0] if s.ndim == 2 else None
             )
-            layers[k]["slopes"] = _kernels.address_of(s)
-            layers[k]["slopes_stride"] = _sample_stride(s, 1)
-        layers[k]["rows"], layers[k]["cols"] = rows, cols
-    layers["shortcut"] = shortcuts
+            layer[1], layer[3] = _kernels.address_of(s), _sample_stride(s, 1)
+        layers.append(tuple(layer))
+    is_even = n_repeats > 1 and len(set(widths)) == 1
     return ChainArrays(
-        layers=layers,
-        n_layers=n_layers,
+        layers=np.array(layers, LAYER),
+        n_layers=n_layers * n_repeats,
         slope_side=SIDES.index(slope_side),
-        n_in=widths[0],
-        n_out=widths[-1],
+        n_in=layers[0][5],
+        n_out=layers[-1][4],
         max_width=max(widths),
         has_empty_width=0 in widths,
-        widths=widths,
+        widths=None if is_even else widths[:1] + widths[1:] * n_repeats,
         dtype=dtype,
         n_samples=n_samples,
         has_shared_weights=is_shared,
@@ -243,26 +255,85 @@ def _listed(weights, slopes, slope_side, shortcut, vectors):
     )
 
 
-def _fuse(chain):
-    """Weights and output slopes of a Chain: a Diagonal joins the Dense before it."""
-    weights: list = []
-    slopes: list = []
-    for factor in chain.factors:
-        if isinstance(factor, Dense):
-            weights.append(factor.weights)
-            slopes.append(None)
-        elif weights and slopes[-1] is None:
-            slopes[-1] = factor.slopes
-        else:
-            weights.append(None)
-            slopes.append(factor.slopes)
-    return weights, slopes
+def listed_run(layers, side, n_repeats, n_factors, dtype):
+    """Layers of a period of a Chain, all of which the kernels know, as the kernels read them."""
+    arrays = _listed(
+        [layer.weights for layer in layers],
+        [layer.slopes for layer in layers],
+        side,
+        np.array([layer.shortcut for layer in layers]),
+        np.empty(0, dtype),
+        n_repeats,
+    )
+    arrays.origins = [(layer.weights_from, layer.slopes_from) for layer in layers]
+    arrays.factors_per_period = n_factors
+    return arrays
 
 
-def read_chain(weights, slopes, slope_side, shortcut, vectors=None):
+def described(chain, side, runs, vectors):
+    """The arrays of a Chain; factors that the kernels do not know are written out as matrices."""
+    require_uncoupled(chain)
+    dtype = dtype_of(chain, vectors)
+    start, read = 0, []
+    for run in runs:
+        for layer in run.layers:
+            if layer.opaque is not None:
+                layer.weights = dense(layer.opaque, dtype).to_array()
+                if not np.isfinite(layer.weights).all():
+                    raise ValueError(
+                        f"factors[{start + layer.weights_from}] ({type(layer.opaque).__name__}) "
+                        f"is not finite as a matrix of {dtype}"
+                    )
+        read.append(listed_run(run.layers, side, run.n_repeats, run.n_factors, dtype))
+        start += run.n_factors * run.n_repeats
+    return read[0] if len(read) == 1 else _joined(read, runs)
+
+
+def _joined(read, runs):
+    """Several runs as one list of layers: a few words for every layer, repeats written out."""
+    weights, slopes, widths, origins, first = [], [], [read[0].n_in], [], 0
+    for arrays, run in zip(read, runs, strict=True):
+        weights += arrays.weights * run.n_repeats
+        slopes += arrays.slopes * run.n_repeats
+        widths += [arrays.n_out] * arrays.n_layers if arrays.widths is None else arrays.widths[1:]
+        for period in range(run.n_repeats):
+            shift = first + period * run.n_factors
+            origins += [(w + shift, s + shift) for w, s in arrays.origins]
+        first += run.n_factors * run.n_repeats
+    n_samples = None
+    for arrays in read:
+        n_samples = _merge_samples(n_samples, "factors", arrays.n_samples)
+    table = np.concatenate(
+        [np.tile(arrays.layers, run.n_repeats) for arrays, run in zip(read, runs, strict=True)]
+    )
+    return replace(
+        read[0],
+        layers=table,
+        n_layers=len(table),
+        n_out=read[-1].n_out,
+        max_width=max(widths),
+        has_empty_width=0 in widths,
+        widths=widths,
+        n_samples=n_samples,
+        has_shared_weights=all(arrays.has_shared_weights for arrays in read),
+        weights=weights,
+        slopes=slopes,
+        shortcut=table["shortcut"],
+        origins=origins,
+    )
+
+
+def dtype_of(chain, vectors):
+    """What a Chain is computed in, applied to `vectors` or to none."""
+    return common_dtype(np.empty(0, chain.dtype), vectors)
+
+
+def read_chain(weights, slopes, slope_side, shortcut, vectors=None, *, fuse=True):
     """Check the arguments that describe a chain and lay them out for the kernels.
 
     `vectors`, an array that the chain will be applied to, has its say in the dtype.
+    Factors of a Chain that the kernels do not know are written out as matrices.  Its layers are its
+    factors, or with `fuse` fewer, where a Diagonal joins a Dense: see `layers_of`.
     """
     choice("slope_side", slope_side, SIDES)
     if isinstance(weights, Chain):
@@ -271,8 +342,7 @@ def read_chain(weights, slopes, slope_side, shortcut, vectors=None):
             raise ValueError(
                 f"{name} must be left out where weights is a Chain, which holds its own"
             )
-        weights, slopes = _fuse(weights)
-        return _listed(weights, slopes, "output", 0.0, vectors)
+        return described(weights, *layers_of(weights, fuse=fuse), vectors)
     if isinstance(weights, (list, tuple)):
         for k, w in enumerate(weights):
             as_array(f"weights[{k}]", w)

@@ -7,7 +7,7 @@ import numpy as np
 
 from .. import _backend, _kernels, _threads
 from .._validate import as_array, choice, contiguous, finite_scan
-from ._chain_arrays import read_chain
+from ._chain_generic import ChainSegments, product_of_segments, push_segments, read_any
 from ._chain_runs import multiply, runs_of
 from ._weight_gradients import weight_gradient_log_norms as weight_gradient_log_norms
 from .scaled import ScaledArray
@@ -52,8 +52,8 @@ def chain_product(
     ----------
     weights : array_like or sequence of array_like or Chain
         ``(L, n, n)`` or ``(B, L, n, n)``; or a list of L arrays ``(n_{k+1}, n_k)`` or
-        ``(B, n_{k+1}, n_k)``, rectangular, shared and per-sample ones mixed; or a `Chain`, which
-        brings its own slopes.  ``weights[0]`` is applied first.
+        ``(B, n_{k+1}, n_k)``, rectangular, shared and per-sample ones mixed; or a `Chain` of any
+        factors, which brings its own slopes.  ``weights[0]`` is applied first.
     slopes : array_like or sequence of array_like, optional
         ``(L, n)`` or ``(B, L, n)``; or a list whose entries are None, ``(n,)`` or ``(B, n)``.
     slope_side : {"output", "input"}
@@ -101,6 +101,11 @@ def chain_product(
     roundoff (Higham, Accuracy and Stability of Numerical Algorithms, 2002, section 3.7).  Results
     do not depend on `n_threads` or on the rest of the batch.
 
+    A `Chain` with factors that no kernel knows (convolutions, normalisations, operators, long
+    residual branches) is multiplied by pushing the columns of the identity forwards or its rows
+    backwards, whichever are fewer, in NumPy through those factors: ``B min(n_0, n_L) max(n)``
+    entries are held.  Batch normalisation while training has no Jacobian per sample and raises.
+
     Examples
     --------
     >>> import numpy as np
@@ -111,8 +116,15 @@ def chain_product(
     >>> chain_product(np.full((100_000, 1, 1), 1e-30)).log_norm().round(3)
     np.float64(-6907755.279)
     """
-    chain = read_chain(weights, slopes, slope_side, shortcut)
+    chain = read_any(weights, slopes, slope_side, shortcut)
     n_threads = _threads.resolve(n_threads)
+    if isinstance(chain, ChainSegments):
+        room = None if out is None else _checked_out(out, chain)
+        product = product_of_segments(chain, _compiled(n_threads, check_finite), check_finite)
+        if room is None:
+            return product
+        room[0][...], room[1][...] = product.mantissa, product.exponent
+        return out
 
     n_items = 1 if chain.n_samples is None else chain.n_samples
     n_in = chain.n_in
@@ -198,7 +210,8 @@ def chain_jvp(
     Parameters
     ----------
     weights, slopes, slope_side, shortcut
-        The chain, as in `chain_product`.
+        The chain, as in `chain_product`.  The interfaces of a `Chain` are those between its own
+        factors, ``len(chain) + 1`` of them.
     tangent : array_like, shape (n_0,), (B, n_0) or (B, m, n_0)
         One tangent, one per sample, or m per sample.  ``(n_0,)`` serves every sample of a batch.
     keep : {"last", "all"}
@@ -232,7 +245,7 @@ def chain_jvp(
     array([1.   , 0.5  , 0.25 , 0.125])
     """
     tangent = as_array("tangent", tangent)
-    chain = read_chain(weights, slopes, slope_side, shortcut, tangent)
+    chain = read_any(weights, slopes, slope_side, shortcut, tangent, fuse=False)
     return _push(chain, "tangent", tangent, False, keep, n_threads, check_finite)
 
 
@@ -252,7 +265,7 @@ def chain_vjp(
     Parameters
     ----------
     weights, slopes, slope_side, shortcut
-        The chain, as in `chain_product`.
+        The chain, as in `chain_jvp`.
     cotangent : array_like, shape (n_L,), (B, n_L) or (B, m, n_L)
         One cotangent, one per sample, or m per sample.  ``(n_L,)`` serves every sample of a batch.
     keep : {"last", "all"}
@@ -285,7 +298,7 @@ def chain_vjp(
     array([0.125, 0.25 , 0.5  , 1.   ])
     """
     cotangent = as_array("cotangent", cotangent)
-    chain = read_chain(weights, slopes, slope_side, shortcut, cotangent)
+    chain = read_any(weights, slopes, slope_side, shortcut, cotangent, fuse=False)
     return _push(chain, "cotangent", cotangent, True, keep, n_threads, check_finite)
 
 
@@ -299,6 +312,13 @@ def _push(chain, name, start, transposed, keep, n_threads, check_finite):
     is_ready = start.dtype == dtype and flags.c_contiguous and flags.aligned
     if not is_ready or start.shape != shape:
         start = contiguous(np.broadcast_to(start, shape), dtype)
+
+    if isinstance(chain, ChainSegments):
+        if check_finite:
+            finite_scan(name, given)
+        compiled = _compiled(n_threads, check_finite)
+        return ChainTrace(*push_segments(chain, start, transposed, keep, compiled, check_finite))
+
     n_vectors = math.prod(batch)
 
     if not n_layers or not n_vectors or chain.has_empty_width or _backend.is_reference():
@@ -335,6 +355,15 @@ def _room(chain, interface, batch):
     """For the vectors at an interface, to be written by a kernel."""
     mantissa = np.empty((*batch, chain.width(interface)), chain.dtype)
     return ScaledArray._of(mantissa, np.empty(batch, np.int64))
+
+
+def _compiled(n_threads, check_finite):
+    """`_push` as the segments of a chain call it."""
+
+    def compiled(arrays, start, transposed, keep):
+        return _push(arrays, "vectors", start, transposed, keep, n_threads, check_finite)
+
+    return compiled
 
 
 def _batch_shape(chain, name, start, transposed):
