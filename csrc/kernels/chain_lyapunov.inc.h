@@ -49,7 +49,7 @@ JM_INLINE void JM_NAME(lyapunov_lane_factor)(const ptrdiff_t n, const int nv, co
 JM_INLINE void JM_NAME(lyapunov_lane_tile)(const int n_rows, const int n_cols, const ptrdiff_t n,
                                            ptrdiff_t width, const JM_T *factor, const JM_T *in,
                                            JM_T *JM_RESTRICT out) {
-    JM_V sum[4][3];
+    JM_V sum[4][3] = {{JM_SPLAT(0)}};
     JM_UNROLL
     for (int r = 0; r < n_rows; r++)
         for (int j = 0; j < n_cols; j++)
@@ -81,7 +81,8 @@ JM_INLINE void JM_NAME(lyapunov_lane_columns)(const int n_cols, const ptrdiff_t 
         JM_NAME(lyapunov_lane_tile)
     (height, n_cols, n, width, factor + r * n * width, in, out + r * width);
     for (; r < n; r++)
-        JM_NAME(lyapunov_lane_tile)(1, n_cols, n, width, factor + r * n * width, in, out + r * width);
+        JM_NAME(lyapunov_lane_tile)(1, n_cols, n, width, factor + r * n * width, in,
+                                    out + r * width);
 }
 
 /* Dot product of two columns lane by lane, even and odd terms apart. */
@@ -140,7 +141,8 @@ static void JM_NAME(lyapunov_lane_again)(const jm_chain *chain, ptrdiff_t t,
         JM_NAME(chain_step) step;
         if (t >= 0)
             step = JM_NAME(chain_step_of)(chain, t, sample[item], 0);
-        JM_NAME(lyapunov_again)(t >= 0 ? &step : NULL, space, in, out, n, item, i, space->square[at]);
+        JM_NAME(lyapunov_again)(t >= 0 ? &step : NULL, space, in, out, n, item, i,
+                                space->square[at]);
     }
 }
 
@@ -173,8 +175,7 @@ JM_INLINE void JM_NAME(lyapunov_lane_orthogonalize)(const ptrdiff_t n, const int
             const JM_V inverse = JM_SPLAT(-1) / JM_VMAX(square, JM_SPLAT(smallest));
             for (ptrdiff_t j = i + 1; j < k; j++) {
                 JM_T *b = columns + j * n * width + v * JM_VW;
-                const JM_V share =
-                    JM_NAME(lyapunov_lane_dot)(n, width, a + v * JM_VW, b) * inverse;
+                const JM_V share = JM_NAME(lyapunov_lane_dot)(n, width, a + v * JM_VW, b) * inverse;
                 for (ptrdiff_t r = 0; r < n; r++)
                     JM_STORE(b + r * width, JM_FMADD(share, JM_LOAD(a + r * width + v * JM_VW),
                                                      JM_LOAD(b + r * width)));
@@ -193,9 +194,9 @@ JM_INLINE void JM_NAME(lyapunov_lane_rescale)(const ptrdiff_t n, const int nv, c
     for (ptrdiff_t at = 0; at < k * nv * JM_VW; at += JM_VW) {
         const JM_V square = JM_LOAD(space->square + at);
         longest = JM_VMAX(square, longest);
-        inverse_shortest = JM_VMAX(JM_VLESS(square, JM_SPLAT(low), JM_LOAD(space->low + at),
-                                            JM_SPLAT(0)),
-                                   inverse_shortest);
+        inverse_shortest =
+            JM_VMAX(JM_VLESS(square, JM_SPLAT(low), JM_LOAD(space->low + at), JM_SPLAT(0)),
+                    inverse_shortest);
     }
     if (!JM_ANY_ABOVE(longest, high) && !JM_ANY_ABOVE(inverse_shortest, JM_SPLAT(0)))
         return;
@@ -307,7 +308,7 @@ static const JM_T *JM_NAME(lyapunov_factor)(const JM_NAME(chain_step) * step, JM
 
 /* A panel of columns of a block. */
 typedef struct {
-    JM_T *entries; /* (rows, width) */
+    JM_T *entries;          /* (rows, width) */
     ptrdiff_t first, width; /* in columns */
 } JM_NAME(lyapunov_panel);
 
@@ -315,8 +316,8 @@ typedef struct {
 static JM_NAME(lyapunov_panel)
     JM_NAME(lyapunov_panel_of)(const JM_NAME(lyapunov_space) * space, JM_T *block, ptrdiff_t rows,
                                ptrdiff_t p) {
-    const ptrdiff_t first = JM_NAME(chain_first_vector)(space->n_vectors, p) * JM_VW;
-    const ptrdiff_t end = JM_NAME(chain_first_vector)(space->n_vectors, p + 1) * JM_VW;
+    const ptrdiff_t first = JM_NAME(lyapunov_first_vector)(space->n_vectors, p) * JM_VW;
+    const ptrdiff_t end = JM_NAME(lyapunov_first_vector)(space->n_vectors, p + 1) * JM_VW;
     const JM_NAME(lyapunov_panel) panel = {block + first * rows, first, end - first};
     return panel;
 }
@@ -326,7 +327,7 @@ static ptrdiff_t JM_NAME(lyapunov_n_panels)(const JM_NAME(lyapunov_space) * spac
                                             ptrdiff_t n_live) {
     ptrdiff_t p = 0;
     while (p * JM_PANEL < space->n_vectors &&
-           JM_NAME(chain_first_vector)(space->n_vectors, p) * JM_VW < n_live)
+           JM_NAME(lyapunov_first_vector)(space->n_vectors, p) * JM_VW < n_live)
         p++;
     return p;
 }
@@ -381,8 +382,7 @@ static void JM_NAME(lyapunov_within)(const JM_NAME(chain_step) * step, JM_T *in,
             }
             JM_STORE(products, (sum[0] + sum[1]) + (sum[2] + sum[3]));
             space->square[first + c] = products[c];
-            if (is_again ||
-                products[c] >= (JM_T)(JM_AGAIN * JM_AGAIN) * space->original[first + c])
+            if (is_again || products[c] >= (JM_T)(JM_AGAIN * JM_AGAIN) * space->original[first + c])
                 break;
             JM_NAME(lyapunov_again)(step, space, in, out, rows, 0, first + c, products[c]);
             if (first + c >= space->live[0])
@@ -478,8 +478,7 @@ static void JM_NAME(lyapunov_take_out)(int nv, ptrdiff_t rows, const JM_T *a, pt
 
 /* Makes the live columns of the one item orthogonal and leaves their squared lengths. */
 static void JM_NAME(lyapunov_orthogonalize)(const JM_NAME(chain_step) * step, JM_T *in, JM_T *out,
-                                            ptrdiff_t rows,
-                                            const JM_NAME(lyapunov_space) * space) {
+                                            ptrdiff_t rows, const JM_NAME(lyapunov_space) * space) {
     for (ptrdiff_t p = 0; p < JM_NAME(lyapunov_n_panels)(space, space->live[0]); p++) {
         const JM_NAME(lyapunov_panel) panel = JM_NAME(lyapunov_panel_of)(space, out, rows, p);
         for (ptrdiff_t c = 0; c < panel.width && panel.first + c < space->live[0]; c += JM_VW) {
@@ -611,9 +610,9 @@ static void JM_NAME(lyapunov_finish)(const jm_lyapunov *job, ptrdiff_t n_counted
  *            from where the last one ended
  *
  * Requires 0 <= begin < end <= n_layers, 1 <= count <= lyapunov_spectrum_group(job), 1 <= n_columns
- * <= every width, 0 <= burn_in < n_layers, 1 <= n_batches <= n_layers - burn_in, and a finite start.
- * Never allocates.  Cost 2 n_{t+1} n_t k + 2 n_{t+1} k^2 flops a step and item.
- * Returns JM_OK, or JM_NON_FINITE; the other items of the group are then still right.
+ * <= every width, 0 <= burn_in < n_layers, 1 <= n_batches <= n_layers - burn_in, and a finite
+ * start. Never allocates.  Cost 2 n_{t+1} n_t k + 2 n_{t+1} k^2 flops a step and item. Returns
+ * JM_OK, or JM_NON_FINITE; the other items of the group are then still right.
  */
 static int JM_NAME(lyapunov_spectrum)(const jm_chain *chain, const jm_lyapunov *job,
                                       ptrdiff_t first, ptrdiff_t count, ptrdiff_t begin,

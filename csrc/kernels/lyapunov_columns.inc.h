@@ -101,30 +101,36 @@ static size_t JM_NAME(lyapunov_layout)(const jm_lyapunov *job, void *work,
     }
     if (space) {
         char *base = work;
-        const JM_NAME(lyapunov_space) found = {
-            .state = (void *)(base + offset[0]),
-            .n_items = n_items,
-            .n_columns = job->n_columns,
-            .n_vectors = n_vectors,
-            .is_in_lanes = is_in_lanes,
-            .live = (void *)(base + offset[1]),
-            .bad_layer = (void *)(base + offset[2]),
-            .exponent = (void *)(base + offset[3]),
-            .base_log = {(void *)(base + offset[4]), (void *)(base + offset[5])},
-            .base_exponent = {(void *)(base + offset[6]), (void *)(base + offset[7])},
-            .mean = (void *)(base + offset[8]),
-            .spread = (void *)(base + offset[9]),
-            .square = (void *)(base + offset[10]),
-            .original = (void *)(base + offset[11]),
-            .low = (void *)(base + offset[12]),
-            .block = {(void *)(base + offset[13]), (void *)(base + offset[14])},
-            .factor = (void *)(base + offset[15]),
-            .weights = (void *)(base + offset[16]),
-            .slopes = (void *)(base + offset[17]),
-            .column = (void *)(base + offset[18])};
+        const JM_NAME(lyapunov_space)
+            found = {.state = (void *)(base + offset[0]),
+                     .n_items = n_items,
+                     .n_columns = job->n_columns,
+                     .n_vectors = n_vectors,
+                     .is_in_lanes = is_in_lanes,
+                     .live = (void *)(base + offset[1]),
+                     .bad_layer = (void *)(base + offset[2]),
+                     .exponent = (void *)(base + offset[3]),
+                     .base_log = {(void *)(base + offset[4]), (void *)(base + offset[5])},
+                     .base_exponent = {(void *)(base + offset[6]), (void *)(base + offset[7])},
+                     .mean = (void *)(base + offset[8]),
+                     .spread = (void *)(base + offset[9]),
+                     .square = (void *)(base + offset[10]),
+                     .original = (void *)(base + offset[11]),
+                     .low = (void *)(base + offset[12]),
+                     .block = {(void *)(base + offset[13]), (void *)(base + offset[14])},
+                     .factor = (void *)(base + offset[15]),
+                     .weights = (void *)(base + offset[16]),
+                     .slopes = (void *)(base + offset[17]),
+                     .column = (void *)(base + offset[18])};
         *space = found;
     }
     return end;
+}
+
+/* The first vector of panel p: panels of nearly equal width, one by one. */
+static ptrdiff_t JM_NAME(lyapunov_first_vector)(ptrdiff_t n_vectors, ptrdiff_t p) {
+    const ptrdiff_t n_panels = (n_vectors + JM_PANEL - 1) / JM_PANEL;
+    return p * n_vectors / n_panels;
 }
 
 /* Column j of an item in a block of `rows` rows; its elements are *stride apart. */
@@ -136,10 +142,10 @@ static JM_T *JM_NAME(lyapunov_column)(const JM_NAME(lyapunov_space) * space, JM_
         return block + j * rows * space->n_items + item;
     }
     ptrdiff_t p = 0;
-    while (JM_NAME(chain_first_vector)(space->n_vectors, p + 1) * JM_VW <= j)
+    while (JM_NAME(lyapunov_first_vector)(space->n_vectors, p + 1) * JM_VW <= j)
         p++;
-    const ptrdiff_t begin = JM_NAME(chain_first_vector)(space->n_vectors, p) * JM_VW;
-    *stride = JM_NAME(chain_first_vector)(space->n_vectors, p + 1) * JM_VW - begin;
+    const ptrdiff_t begin = JM_NAME(lyapunov_first_vector)(space->n_vectors, p) * JM_VW;
+    *stride = JM_NAME(lyapunov_first_vector)(space->n_vectors, p + 1) * JM_VW - begin;
     return block + begin * rows + (j - begin);
 }
 
@@ -248,8 +254,7 @@ static void JM_NAME(lyapunov_rescale)(const JM_NAME(lyapunov_space) * space, JM_
 }
 
 /* Entry (r, c) of a factor, as every way computes it. */
-JM_INLINE JM_T JM_NAME(lyapunov_entry)(const JM_NAME(chain_step) * step, ptrdiff_t r,
-                                       ptrdiff_t c) {
+JM_INLINE JM_T JM_NAME(lyapunov_entry)(const JM_NAME(chain_step) * step, ptrdiff_t r, ptrdiff_t c) {
     JM_T x = step->weights ? step->weights[r * step->cols + c] : (JM_T)(r == c);
     if (step->slopes)
         x *= step->slopes[step->slopes_first ? c : r];
@@ -322,7 +327,8 @@ static JM_T JM_NAME(lyapunov_fresh)(const JM_NAME(lyapunov_space) * space, JM_T 
     for (ptrdiff_t r = 0; r < rows; r++) {
         JM_T covered = 0;
         for (ptrdiff_t j = 0; j < i; j++) {
-            const JM_T x = JM_NAME(lyapunov_column)(space, block, rows, item, j, &stride)[r * stride];
+            const JM_T x =
+                JM_NAME(lyapunov_column)(space, block, rows, item, j, &stride)[r * stride];
             covered += x * x / space->square[j * space->n_items + item];
         }
         if (covered < least) {
@@ -387,7 +393,8 @@ static int JM_NAME(lyapunov_exact_product)(const JM_NAME(chain_step) * step, con
                 JM_T w = is_shortcut     ? step->shortcut
                          : step->weights ? step->weights[r * step->cols + c]
                                          : (JM_T)(r == c);
-                JM_T s = !is_shortcut && step->slopes ? step->slopes[step->slopes_first ? c : r] : 1;
+                JM_T s =
+                    !is_shortcut && step->slopes ? step->slopes[step->slopes_first ? c : r] : 1;
                 if (w == 0 || s == 0 || from >= step->cols || x[from * stride] == 0)
                     continue;
                 int e_w, e_s, e_x;

@@ -12,6 +12,7 @@ from ._status import (
 )
 from .factors import Chain, Dense, Diagonal
 from .ops.chain import ChainTrace, chain_jvp, chain_product, chain_vjp
+from .ops.lyapunov import LyapunovSpectrum, lyapunov_spectrum, lyapunov_spectrum_map
 from .ops.moments import GaussianMoments, gaussian_moments, variance_map
 from .ops.scaled import ScaledArray
 from .ops.spectral import NormBounds, spectral_norm
@@ -36,6 +37,7 @@ __all__ = [
     "GradientFlowReport",
     "JacometryError",
     "JacometryWarning",
+    "LyapunovSpectrum",
     "ModelFileError",
     "Network",
     "NoEdgeOfChaosError",
@@ -49,6 +51,8 @@ __all__ = [
     "compare",
     "gaussian_moments",
     "get_include",
+    "lyapunov_spectrum",
+    "lyapunov_spectrum_map",
     "predict",
     "show_config",
     "spectral_norm",
