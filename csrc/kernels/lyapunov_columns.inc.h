@@ -263,35 +263,32 @@ JM_INLINE JM_T JM_NAME(lyapunov_entry)(const JM_NAME(chain_step) * step, ptrdiff
 
 /*
  * How many columns can be independent after a step, by its zeros alone: no more than there are rows
- * of the result that are not zero, nor inputs that are not zero and go anywhere.  `step` NULL: the
- * start block.
+ * that some input reaches, nor inputs that are not zero and reach some row.  Asked of the factor
+ * and not of the result, where entries may have underflowed.
  */
 static ptrdiff_t JM_NAME(lyapunov_rank)(const JM_NAME(chain_step) * step,
-                                        const JM_NAME(lyapunov_space) * space, JM_T *in, JM_T *out,
-                                        ptrdiff_t rows, ptrdiff_t item) {
+                                        const JM_NAME(lyapunov_space) * space, JM_T *in,
+                                        ptrdiff_t item) {
+    JM_T *is_reached = space->column; /* per row */
     ptrdiff_t n_outputs = 0, n_inputs = 0, stride;
-    for (ptrdiff_t r = 0; r < rows; r++) {
-        int is_zero = 1;
-        for (ptrdiff_t j = 0; is_zero && j < space->live[item]; j++)
-            is_zero = JM_NAME(lyapunov_column)(space, out, rows, item, j, &stride)[r * stride] == 0;
-        n_outputs += !is_zero;
-    }
-    if (!step)
-        return n_outputs;
+    for (ptrdiff_t r = 0; r < step->rows; r++)
+        is_reached[r] = 0;
     for (ptrdiff_t c = 0; c < step->cols; c++) {
-        int is_zero = 1;
+        int is_zero = 1, is_read = 0;
         for (ptrdiff_t j = 0; is_zero && j < space->live[item]; j++)
             is_zero =
                 JM_NAME(lyapunov_column)(space, in, step->cols, item, j, &stride)[c * stride] == 0;
-        int is_read = 0;
-        for (ptrdiff_t r = 0; !is_zero && !is_read && r < step->rows; r++) {
+        for (ptrdiff_t r = 0; !is_zero && r < step->rows; r++) {
             const int has_shortcut = r == c && step->shortcut != 0;
             const JM_T w = step->weights ? step->weights[r * step->cols + c] : (JM_T)(r == c);
             const JM_T s = step->slopes ? step->slopes[step->slopes_first ? c : r] : 1;
-            is_read = has_shortcut ? JM_NAME(lyapunov_entry)(step, r, c) != 0 : w != 0 && s != 0;
+            if (has_shortcut ? JM_NAME(lyapunov_entry)(step, r, c) != 0 : w != 0 && s != 0)
+                is_read = is_reached[r] = 1;
         }
         n_inputs += is_read;
     }
+    for (ptrdiff_t r = 0; r < step->rows; r++)
+        n_outputs += is_reached[r] != 0;
     return n_outputs < n_inputs ? n_outputs : n_inputs;
 }
 
@@ -349,7 +346,7 @@ static JM_T JM_NAME(lyapunov_fresh)(const JM_NAME(lyapunov_space) * space, JM_T 
 
 /*
  * Column i of an item, which has shrunk to `square`, made orthogonal to those before it once more
- * until it no longer shrinks; zero from here on if the zeros of the step say so.
+ * until it no longer shrinks; zero from here on if the zeros of the step (NULL: the start) say so.
  */
 static void JM_NAME(lyapunov_again)(const JM_NAME(chain_step) * step,
                                     const JM_NAME(lyapunov_space) * space, JM_T *in, JM_T *out,
@@ -359,7 +356,7 @@ static void JM_NAME(lyapunov_again)(const JM_NAME(chain_step) * step,
     const JM_T noise = (JM_T)(JM_NOISE * (double)rows * JM_U);
     const int is_noise = square <= noise * noise * original;
     JM_T before = original;
-    if (is_noise && JM_NAME(lyapunov_rank)(step, space, in, out, rows, item) <= i) {
+    if (step && is_noise && JM_NAME(lyapunov_rank)(step, space, in, item) <= i) {
         JM_NAME(lyapunov_die)(space, out, rows, item, i);
         return;
     }

@@ -13,7 +13,6 @@ from ._chain_arrays import read_chain
 N_BATCHES = 32
 
 
-
 @dataclass(frozen=True, slots=True)
 class LyapunovSpectrum:
     """Growth rates of the independent directions, the fastest first.
