@@ -360,13 +360,13 @@ static void JM_NAME(lyapunov_again)(const JM_NAME(chain_step) * step,
         JM_NAME(lyapunov_die)(space, out, rows, item, i);
         return;
     }
-    for (int pass = 1; pass < JM_MAX_PASSES && square > 0; pass++) {
-        if (square >= (JM_T)(JM_AGAIN * JM_AGAIN) * before)
-            break;
+    const JM_T shrinks = (JM_T)(JM_AGAIN * JM_AGAIN);
+    for (int pass = 1; pass < JM_MAX_PASSES && square < shrinks * before; pass++) {
         before = square;
         square = JM_NAME(lyapunov_project)(space, out, rows, item, i);
     }
-    if (square < JM_LDEXP((JM_T)1, JM_MIN_EXP))
+    /* What shrinks every time lies among the others: rounding has left no direction of its own. */
+    if (square < shrinks * before || square < JM_LDEXP((JM_T)1, JM_MIN_EXP))
         square = JM_NAME(lyapunov_fresh)(space, out, rows, item, i, original);
     space->square[at] = square;
 }

@@ -1,5 +1,7 @@
 """lyapunov_spectrum and lyapunov_spectrum_map against QR, and where the spectrum is known."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from scipy import special, stats
@@ -149,7 +151,7 @@ def test_any_scale_is_safe(isa, rng, n):
 
 def test_rectangular_chains_and_chain_objects(rng):
     widths = [7, 12, 3, 9]
-    w = [gaussian(rng, a, b) for b, a in zip(widths, widths[1:], strict=False)]
+    w = [gaussian(rng, a, b) for b, a in pairwise(widths)]
     start = start_of(4, 7, 3, np.float64)
     expected = reference.lyapunov_spectrum(w, start, 3)
     for chain in (w, jm.Chain([jm.Dense(a) for a in w])):
