@@ -73,9 +73,9 @@ def _case(n, n_items, options, torch):
     shown = [0, n_items - 1]
     truth = np.array([reference.lyapunov_spectrum(weights[i], start, 32)[0] for i in shown])
     contestants = {
-        harness.OURS: lambda: lyapunov_spectrum(
-            weights, rng=SEED, n_threads=options.n_threads
-        ).exponents,
+        harness.OURS: lambda: (
+            lyapunov_spectrum(weights, rng=SEED, n_threads=options.n_threads).exponents
+        ),
         "numpy QR": _numpy(weights, start, _qr),
         "numpy CholeskyQR": _numpy(weights, start, _cholesky_qr),
     }

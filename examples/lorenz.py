@@ -54,7 +54,7 @@ def jvp(x, v):
 
 def main(path="lorenz.png"):
     """Print the spectrum of several orbits together and save a figure."""
-    x0 = np.random.default_rng(0).standard_normal((N_ORBITS, 3)) + [0, 0, 25]
+    x0 = np.random.default_rng(0).normal([0, 0, 25], 1, (N_ORBITS, 3))
     found = jm.lyapunov_spectrum_map(
         step, jvp, x0, N_STEPS, k=3, dt=DT, burn_in=BURN_IN, history=True, rng=0
     )

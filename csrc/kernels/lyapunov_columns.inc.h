@@ -24,7 +24,7 @@
 /* A column is the rounding error of a step if it shrinks below this many n u. */
 #define JM_NOISE 256
 /* Widths up to this take the items in lanes. */
-#define JM_LYAPUNOV_LANES 16
+#define JM_LYAPUNOV_LANES 8
 /* Growth is read against where a column stood: at the last batch's end, or one step ago. */
 enum { JM_OF_BATCH, JM_OF_STEP };
 #endif
