@@ -9,6 +9,10 @@
 
 #include "kernels/chain_vectors.inc.h"
 
+#include "kernels/lyapunov_columns.inc.h"
+
+#include "kernels/chain_lyapunov.inc.h"
+
 #include "kernels/activation.inc.h"
 
 #include "kernels/moments.inc.h"

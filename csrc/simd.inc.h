@@ -7,6 +7,7 @@
  *   JM_STORE_FIRST(p, v, n)   the first n lanes to p, for a constant n
  *   JM_LANE_SUM(a)         sum over the lanes, halves first
  *   JM_SPLAT(x)            x in every lane
+ *   JM_GATHER(p, at)       p[at[0]], p[at[1]], ...
  *   JM_FMADD(a, b, c)      a * b + c, fused exactly where the instruction set fuses
  *   JM_FMADD_S(a, b, c)    the same for one JM_T: bit for bit what a lane gives
  *   JM_VMAX(a, b)          lane maximum; a NaN in `a` gives b
@@ -33,6 +34,7 @@
 #undef JM_STORE
 #undef JM_LANE_SUM
 #undef JM_SPLAT
+#undef JM_GATHER
 #undef JM_FMADD
 #undef JM_FMADD_S
 #undef JM_VMAX
@@ -111,6 +113,21 @@ typedef JM_T JM_NAME(jm_vector_at)
 #define JM_STORE(p, v) (*(JM_NAME(jm_vector_at) *)(p) = (v))
 /* x - 0 is x for every x, -0 and NaN included, so this is a broadcast and nothing else. */
 #define JM_SPLAT(x) ((JM_T)(x) - (JM_V){0})
+
+JM_INLINE JM_V JM_NAME(jm_gather)(const JM_T *p, const ptrdiff_t *at) {
+#if JM_VW == 2
+    return (JM_V){p[at[0]], p[at[1]]};
+#elif JM_VW == 4
+    return (JM_V){p[at[0]], p[at[1]], p[at[2]], p[at[3]]};
+#elif JM_VW == 8
+    return (JM_V){p[at[0]], p[at[1]], p[at[2]], p[at[3]], p[at[4]], p[at[5]], p[at[6]], p[at[7]]};
+#else
+    return (JM_V){p[at[0]],  p[at[1]],  p[at[2]],  p[at[3]], p[at[4]],  p[at[5]],
+                  p[at[6]],  p[at[7]],  p[at[8]],  p[at[9]], p[at[10]], p[at[11]],
+                  p[at[12]], p[at[13]], p[at[14]], p[at[15]]};
+#endif
+}
+#define JM_GATHER(p, at) JM_NAME(jm_gather)((p), (at))
 
 /* Intrinsic of this element type, for x86: JM_MM(fmadd) is _mm256_fmadd_pd or _mm256_fmadd_ps. */
 #if defined(__x86_64__)
@@ -265,6 +282,7 @@ JM_INLINE JM_T JM_NAME(jm_lane_sum)(JM_V a) {
 #define JM_STORE(p, v) (*(p) = (v))
 #define JM_LANE_SUM(a) (a)
 #define JM_SPLAT(x) ((JM_T)(x))
+#define JM_GATHER(p, at) ((p)[(at)[0]])
 #define JM_FMADD(a, b, c) ((a) * (b) + (c))
 #define JM_FMADD_S(a, b, c) ((a) * (b) + (c))
 #define JM_VMAX(a, b) ((a) > (b) ? (a) : (b))

@@ -42,6 +42,7 @@ ORACLE_TESTS = {
     "chain_product": ("test_chain.py", "chain_product_agrees or rectangular_mixed"),
     "chain_jvp": ("test_chain.py", "vectors_agree_with_the_oracle and False"),
     "chain_vjp": ("test_chain.py", "vectors_agree_with_the_oracle and True"),
+    "lyapunov_spectrum": ("test_lyapunov.py", "agrees_with_the_oracle"),
     "gaussian_moments": ("test_moments.py", "gaussian_moments_agree_with_the_oracle"),
     "variance_map": ("test_moments.py", "variance_map_agrees_with_the_oracle"),
     "spectral_norm_gram": ("test_spectral.py", "gram_value_agrees_with_the_oracle"),
@@ -111,6 +112,19 @@ PERTURBATIONS = [
         "chain_vectors.inc.h",
         "out_exponent[vector] = is_plain ? exponent : 0;",
         "out_exponent[vector] = 0;",
+    ),
+    # A share taken out that is too small; an exponent left out of the growth.
+    Perturbation(
+        "lyapunov_spectrum",
+        "chain_lyapunov.inc.h",
+        "share[i][v] *= JM_SPLAT(inverse[i]);",
+        "share[i][v] *= JM_SPLAT(inverse[i] * (JM_T)0.99);",
+    ),
+    Perturbation(
+        "lyapunov_spectrum",
+        "lyapunov_columns.inc.h",
+        "const double exponent = space->exponent[at] + 0.5 * e;",
+        "const double exponent = space->exponent[at] + e;",
     ),
     # One moment of one activation each, by a few parts in a million or a term.
     Perturbation(

@@ -33,6 +33,7 @@ from .ops.chain_norms import (
     chain_norm_bounds,
     chain_norm_profile,
 )
+from .ops.lyapunov import LyapunovSpectrum, lyapunov_spectrum, lyapunov_spectrum_map
 from .ops.moments import GaussianMoments, gaussian_moments, variance_map
 from .ops.scaled import ScaledArray
 from .ops.spectral import NormBounds, spectral_norm
@@ -63,6 +64,7 @@ __all__ = [
     "JacometryError",
     "JacometryWarning",
     "LayerNorm",
+    "LyapunovSpectrum",
     "ModelFileError",
     "Network",
     "NoEdgeOfChaosError",
@@ -79,6 +81,8 @@ __all__ = [
     "compare",
     "gaussian_moments",
     "get_include",
+    "lyapunov_spectrum",
+    "lyapunov_spectrum_map",
     "predict",
     "show_config",
     "spectral_norm",

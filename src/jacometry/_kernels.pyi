@@ -37,6 +37,21 @@ def chain_vectors(
     kept_exponents: np.ndarray | None,
     n_threads: int,
 ) -> tuple[int, int] | None: ...
+def lyapunov_spectrum(
+    dtype: int,
+    spec: ChainArrays,
+    is_square: bool,
+    n_columns: int,
+    burn_in: int,
+    n_batches: int,
+    start: np.ndarray,
+    exponents: np.ndarray,
+    standard_errors: np.ndarray,
+    history: np.ndarray | None,
+    bad_layer: np.ndarray,
+    layer_cost: float,
+    n_threads: int,
+) -> int: ...
 def gaussian_moments(
     dtype: int,
     activation_id: int,

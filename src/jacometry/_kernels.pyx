@@ -39,6 +39,17 @@ cdef extern from "jm_kernels.h" nogil:
         void **kept
         int64_t **kept_exponents
 
+    ctypedef struct jm_lyapunov:
+        Py_ssize_t max_width
+        int is_square
+        Py_ssize_t n_columns
+        Py_ssize_t burn_in
+        Py_ssize_t n_batches
+        const void *start
+        double *exponents
+        double *standard_errors
+        double *history
+
 cdef extern from "jm_kernels.h" nogil:
     ctypedef struct jm_activation:
         int id
@@ -70,6 +81,11 @@ ctypedef int (*chain_product_t)(
 ctypedef int (*chain_vectors_t)(
     const jm_chain *, const jm_vectors *, Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t,
     Py_ssize_t, Py_ssize_t *, void *) noexcept nogil
+ctypedef int (*lyapunov_spectrum_t)(
+    const jm_chain *, const jm_lyapunov *, Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t,
+    Py_ssize_t *, void *) noexcept nogil
+ctypedef Py_ssize_t (*lyapunov_group_t)(const jm_lyapunov *) noexcept nogil
+ctypedef size_t (*lyapunov_work_t)(const jm_lyapunov *) noexcept nogil
 ctypedef int (*spectral_norm_gram_t)(
     Py_ssize_t, Py_ssize_t, Py_ssize_t, const void *, double *, int64_t *, int *, void *
 ) noexcept nogil
@@ -90,6 +106,9 @@ cdef extern from "jm_kernels.h" nogil:
         chain_group_t chain_vectors_group[2]
         chain_vectors_t chain_jvp[2]
         chain_vectors_t chain_vjp[2]
+        lyapunov_group_t lyapunov_spectrum_group[2]
+        lyapunov_work_t lyapunov_spectrum_work[2]
+        lyapunov_spectrum_t lyapunov_spectrum[2]
         size_of_nothing spectral_norm_gram_group[2]
         size_t_of_two spectral_norm_gram_work[2]
         spectral_norm_gram_t spectral_norm_gram[2]
@@ -396,6 +415,49 @@ def chain_vectors(int dtype, spec, bint transposed, start, Py_ssize_t n_vectors,
         return None if i < 0 else (i, bad[i])
     finally:
         jm_free(work)
+
+
+def lyapunov_spectrum(int dtype, spec, bint is_square, Py_ssize_t n_columns, Py_ssize_t burn_in,
+                      Py_ssize_t n_batches, start, exponents, standard_errors, history, bad_layer,
+                      double layer_cost, int n_threads):
+    cdef jm_chain chain
+    cdef jm_lyapunov job
+    read_chain(spec, &chain)
+    job.max_width, job.is_square, job.n_columns = spec.max_width, is_square, n_columns
+    job.burn_in, job.n_batches = burn_in, n_batches
+    job.start = address(start)
+    job.exponents = <double *>output(exponents)
+    job.standard_errors = <double *>output(standard_errors)
+    job.history = NULL if history is None else <double *>output(history)
+    cdef Py_ssize_t *bad = <Py_ssize_t *>output(bad_layer)
+    cdef lyapunov_spectrum_t kernel = active.lyapunov_spectrum[dtype]
+    cdef Py_ssize_t n_items = len(bad_layer), n_layers = chain.n_layers
+    cdef Py_ssize_t group = active.lyapunov_spectrum_group[dtype](&job)
+    cdef Py_ssize_t n_groups = (n_items + group - 1) // group
+    # Latency, not flops, bounds the smallest columns.
+    cdef Plan cut = plan(n_groups, n_layers, group * layer_cost + 500.0 * n_columns, n_threads)
+    cdef size_t bytes = active.lyapunov_spectrum_work[dtype](&job)
+    cdef char *work = <char *>jm_malloc(bytes * cut.n_spaces)
+    cdef Py_ssize_t i, lo, hi, begin, end, space
+    cdef jm_fp_environment saved
+    if work == NULL:
+        raise MemoryError("no memory for the workspace of lyapunov_spectrum")
+    try:
+        for lo in range(0, n_groups, cut.items_per_round):
+            hi = min(lo + cut.items_per_round, n_groups)
+            for begin in range(0, n_layers, cut.layers_per_round):
+                end = min(begin + cut.layers_per_round, n_layers)
+                with nogil, parallel(num_threads=cut.n_threads):
+                    saved = jm_fp_enter()
+                    for i in prange(lo, hi, schedule="dynamic", chunksize=cut.grain):
+                        space = i - lo if end - begin < n_layers else threadid()
+                        kernel(&chain, &job, i * group, min(group, n_items - i * group), begin, end,
+                               bad + i * group, work + space * bytes)
+                    jm_fp_leave(saved)
+                PyErr_CheckSignals()
+    finally:
+        jm_free(work)
+    return first_bad(bad, n_items)
 
 
 # Cost of a moment in the unit of GRAIN, per activation id.

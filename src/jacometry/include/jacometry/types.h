@@ -77,6 +77,30 @@ typedef struct {
     int64_t *const *kept_exponents;
 } jm_vectors;
 
+/*
+ * What is asked of the Lyapunov spectrum of a chain, and where it goes.
+ *
+ * is_square        every width is max_width
+ * n_columns        exponents per item, at most the smallest width
+ * burn_in          steps that are taken but not counted
+ * n_batches        batches of nearly equal length for the standard errors
+ * start            (width of the input, n_columns): columns to start from, the same for all items
+ * exponents        (n_items, n_columns)   natural log of the growth per step
+ * standard_errors  (n_items, n_columns)   of them, from the means of the batches
+ * history          (n_items, n_layers - burn_in, n_columns)   growth in each step; or NULL
+ */
+typedef struct {
+    ptrdiff_t max_width;
+    int is_square;
+    ptrdiff_t n_columns;
+    ptrdiff_t burn_in;
+    ptrdiff_t n_batches;
+    const void *start;
+    double *exponents;
+    double *standard_errors;
+    double *history;
+} jm_lyapunov;
+
 /* The activations that have a kernel. */
 enum jm_activation_id {
     JM_IDENTITY = 0,
