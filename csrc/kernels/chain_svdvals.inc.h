@@ -233,22 +233,19 @@ static void svdvals_apply(svdvals_state *state, const svdvals_factor *factor) {
             state->norms[i].mantissa * graded_power(state->norms[i].exponent - top);
         state->growth[i] = length;
     }
+    double *terms = state->v;
+    memset(terms, 0, (size_t)ld * sizeof(double));
     for (ptrdiff_t j = 0; j < cols; j++) {
-        double *column = state->c + j * ld, square = 0;
         const double *q = state->q + j * ld;
-        if (state->is_identity)
-            square = state->growth[j] * state->growth[j];
-        else
-            for (ptrdiff_t i = 0; i < cols; i++) {
-                const double x = q[i] * state->growth[i];
-                square += x * x;
-            }
         state->unit[j] = 0;
-        (void)graded_unit(n, column, state->unit + j);
-        /* Squares of lengths below 2^-500 of the longest column are lost: 2^-500 stands for them. */
-        state->f[j] = (sqrt(square) + 0x1p-500) * graded_power(top - state->unit[j]);
+        (void)graded_unit(n, state->c + j * ld, state->unit + j);
+        state->f[j] = 1;
         if (state->is_identity)
-            state->f[j] = 1;
+            continue;
+        for (ptrdiff_t i = 0; i < cols; i++)
+            terms[i] = q[i] * state->growth[i];
+        const graded_size size = graded_norm(cols, terms, graded_dot(JM_PADDED(cols), terms, terms));
+        state->f[j] = size.mantissa * graded_power(size.exponent + top - state->unit[j]);
     }
 }
 

@@ -18,6 +18,7 @@ from .ops.chain import (
     chain_vjp,
     weight_gradient_log_norms,
 )
+from .ops.chain_spectra import LogSingularValues, chain_log_svdvals
 from .ops.moments import GaussianMoments, gaussian_moments, variance_map
 from .ops.scaled import ScaledArray
 from .ops.spectral import NormBounds, spectral_norm
@@ -42,6 +43,7 @@ __all__ = [
     "GradientFlowReport",
     "JacometryError",
     "JacometryWarning",
+    "LogSingularValues",
     "ModelFileError",
     "Network",
     "NoEdgeOfChaosError",
@@ -50,6 +52,7 @@ __all__ = [
     "UnsupportedModelError",
     "analyze",
     "chain_jvp",
+    "chain_log_svdvals",
     "chain_product",
     "chain_vjp",
     "compare",
