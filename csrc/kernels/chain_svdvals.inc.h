@@ -54,7 +54,7 @@ typedef struct {
     ptrdiff_t *kept;      /* (rows) scratch */
     int *is_zero;         /* (cols) whether the column is zero */
     int64_t exponent;
-    int has_lost;         /* an entry other than zero was too small beside the largest */
+    int has_lost; /* an entry other than zero was too small beside the largest */
 } svdvals_factor;
 #endif
 
@@ -129,25 +129,25 @@ static int JM_NAME(svdvals_read)(const jm_chain *chain, ptrdiff_t k, ptrdiff_t s
 /* ---- the state of a chain ------------------------------------------------------------------ */
 
 typedef struct {
-    ptrdiff_t ld, ld_t;  /* strides of what belongs to a width, and of T */
-    ptrdiff_t cols;      /* of Q, which is square: rows of the product that are not always zero */
+    ptrdiff_t ld, ld_t; /* strides of what belongs to a width, and of T */
+    ptrdiff_t cols;     /* of Q, which is square: rows of the product that are not always zero */
     ptrdiff_t live, n_in;
-    ptrdiff_t rank;      /* bound of the rank by the zeros of the factors; live <= rank */
+    ptrdiff_t rank; /* bound of the rank by the zeros of the factors; live <= rank */
     ptrdiff_t bad_layer;
-    int is_identity;     /* Q is */
-    int is_lost;         /* something other than zero was dropped: no error is known */
-    double *q;           /* (cols, ld) columns of Q */
-    double *c, *v;       /* (cols, ld) columns of C, then R; reflections */
-    double *triangle;    /* (cols, ld) R~ row by row; the inverse of R */
-    double *factor;      /* (cols, ld) */
-    double *t, *t_new;   /* (live, ld_t) */
-    double *turned;      /* (cols, ld) entry (b, a): relative error of direction b towards a */
+    int is_identity;   /* Q is */
+    int is_lost;       /* something other than zero was dropped: no error is known */
+    double *q;         /* (cols, ld) columns of Q */
+    double *c, *v;     /* (cols, ld) columns of C, then R; reflections */
+    double *triangle;  /* (cols, ld) R~ row by row; the inverse of R */
+    double *factor;    /* (cols, ld) */
+    double *t, *t_new; /* (live, ld_t) */
+    double *turned;    /* (cols, ld) entry (b, a): relative error of direction b towards a */
     double *turned_new;
     double *stretched, *stretched_new; /* (cols) */
-    double *f;           /* (cols) lengths of F's columns, then errors of C's columns */
+    double *f; /* (cols) lengths of F's columns, then errors of C's columns */
     double *chi, *growth;
     int64_t *exponent, *exponent_new;
-    int64_t *unit;       /* (cols) exponents that brought C's columns to [0.5, 1) */
+    int64_t *unit; /* (cols) exponents that brought C's columns to [0.5, 1) */
     ptrdiff_t *order, *support, *kept, *first, *last;
     graded_size *norms;
     int *is_zero;
@@ -160,8 +160,8 @@ static size_t svdvals_layout(ptrdiff_t max_width, ptrdiff_t n_in, char *work,
     const size_t square = JM_LINE(max_width * ld), tall = JM_LINE(max_width * ld_t);
     const size_t line = JM_LINE(ld);
     size_t at = (sizeof(svdvals_state) + 63) / 64 * 64;
-    double **const squares[] = {&state->q,        &state->c,      &state->v,         &state->triangle,
-                                &state->factor,   &state->turned, &state->turned_new};
+    double **const squares[] = {&state->q,      &state->c,      &state->v,         &state->triangle,
+                                &state->factor, &state->turned, &state->turned_new};
     double **const lines[] = {&state->stretched, &state->stretched_new, &state->f, &state->chi,
                               &state->growth};
     int64_t **const integers[] = {&state->exponent, &state->exponent_new, &state->unit};
@@ -244,7 +244,8 @@ static void svdvals_apply(svdvals_state *state, const svdvals_factor *factor) {
             continue;
         for (ptrdiff_t i = 0; i < cols; i++)
             terms[i] = q[i] * state->growth[i];
-        const graded_size size = graded_norm(cols, terms, graded_dot(JM_PADDED(cols), terms, terms));
+        const graded_size size =
+            graded_norm(cols, terms, graded_dot(JM_PADDED(cols), terms, terms));
         state->f[j] = size.mantissa * graded_power(size.exponent + top - state->unit[j]);
     }
 }
@@ -261,8 +262,8 @@ static void svdvals_triangle(svdvals_state *state, ptrdiff_t live_before, ptrdif
         memset(row, 0, (size_t)JM_PADDED(live_before) * sizeof(double));
         state->last[i] = i + 1;
         for (ptrdiff_t j = i; j < live_before; j++) {
-            const double x = state->c[j * ld + i] *
-                             graded_power(state->exponent[j] + state->unit[j] - own);
+            const double x =
+                state->c[j * ld + i] * graded_power(state->exponent[j] + state->unit[j] - own);
             if (fabs(x) < JM_NEGLIGIBLE)
                 continue;
             row[j] = x;
@@ -354,8 +355,9 @@ static void svdvals_step(svdvals_state *state, const svdvals_factor *factor) {
         state->exponent_new[j] = state->exponent[j]; /* kept for the errors, in the old order */
         state->exponent[j] += state->unit[j];
     }
-    graded_qr qr = {rows,     cols,     state->ld,       live_before, state->c,
-                    state->v, state->exponent, state->order, state->norms};
+    graded_qr qr = {rows,        cols,     state->ld,       live_before,
+                    state->c,    state->v, state->exponent, state->order,
+                    state->norms};
     graded_factor(&qr);
     const ptrdiff_t live = qr.live, steps = rows < cols ? rows : cols;
     state->rank = rows < state->rank ? rows : state->rank;
@@ -374,10 +376,9 @@ static void svdvals_step(svdvals_state *state, const svdvals_factor *factor) {
     for (ptrdiff_t j = live; j < live_before; j++) /* live columns that R leaves out */
         for (ptrdiff_t b = 0; b < live; b++) {
             const double room = fabs(state->c[b * state->ld + b]);
-            state->stretched_new[b] +=
-                gamma * state->f[state->order[j]] / room *
-                graded_power(state->exponent[j] + state->unit[j] - state->exponent[b] -
-                             state->unit[b]);
+            state->stretched_new[b] += gamma * state->f[state->order[j]] / room *
+                                       graded_power(state->exponent[j] + state->unit[j] -
+                                                    state->exponent[b] - state->unit[b]);
         }
     svdvals_triangle(state, live_before, live, factor->exponent);
     for (ptrdiff_t i = live; i < rows; i++) {
@@ -471,7 +472,7 @@ static void svdvals_finish(svdvals_state *state, ptrdiff_t n_values, double *val
                            double *errors) {
     const ptrdiff_t live = state->live, ld = state->ld;
     /* T^T diag(2^e) Pi = Q R; the reflections go where T' would. */
-    graded_qr qr = {state->n_in,     live,         state->ld_t,  live, state->t, state->t_new,
+    graded_qr qr = {state->n_in,     live,         state->ld_t, live, state->t, state->t_new,
                     state->exponent, state->order, state->norms};
     graded_factor(&qr);
     const ptrdiff_t n = qr.live;
@@ -504,8 +505,8 @@ static void svdvals_finish(svdvals_state *state, ptrdiff_t n_values, double *val
         state->order[i] = (ptrdiff_t)state->exponent_new[i]; /* e before Jacobi */
     }
     const double cosine = graded_jacobi(n, x, ld, state->exponent_new, state->growth);
-    const double own = ((double)(state->n_in + n + 16) * 0x1p-53) * (condition + spread) +
-                       (double)n * cosine;
+    const double own =
+        ((double)(state->n_in + n + 16) * 0x1p-53) * (condition + spread) + (double)n * cosine;
     for (ptrdiff_t i = 0; i < n; i++) {
         const double twos = (double)state->exponent_new[i];
         double square = 0;

@@ -203,8 +203,7 @@ static ptrdiff_t graded_longest(const graded_qr *qr, ptrdiff_t begin, ptrdiff_t 
         const graded_size x = qr->norms[j], y = qr->norms[best];
         if (x.mantissa == 0)
             continue;
-        const int64_t lead =
-            (x.exponent + qr->exponent[j]) - (y.exponent + qr->exponent[best]);
+        const int64_t lead = (x.exponent + qr->exponent[j]) - (y.exponent + qr->exponent[best]);
         if (y.mantissa == 0 || lead > 0 || (lead == 0 && x.mantissa > y.mantissa))
             best = j;
     }
@@ -327,8 +326,8 @@ static double graded_triangle_norm(ptrdiff_t n, const double *a, ptrdiff_t ld, d
  * lengths as x_i += t ratio x_j and x_j -= tau x_i: tau stays finite when the ratio underflows, and
  * what is left then is the orthogonal projection.
  */
-static void graded_rotate(ptrdiff_t n, double *xi, double *xj, double c, double ratio,
-                          double to_i, double to_j) {
+static void graded_rotate(ptrdiff_t n, double *xi, double *xj, double c, double ratio, double to_i,
+                          double to_j) {
     const double gap = (1 - ratio) * (1 + ratio);
     const double tau = 2 * c / (gap + sqrt(gap * gap + 4 * ratio * ratio * c * c));
     const double t = tau * ratio, cosine = 1 / sqrt(1 + t * t);

@@ -103,6 +103,7 @@ int main(int n_arguments, char **arguments) {
             const long before = n_passed + n_failed;
             test_chain_product(table, dtype);
             test_chain_vectors(table, dtype);
+            test_chain_svdvals(table, dtype);
             test_moments(table, dtype);
             test_spectral(table, dtype);
             printf("%-8s float%d: %ld checks\n", table->isa, dtype == JM_F64 ? 64 : 32,

@@ -45,24 +45,16 @@ def _jacobi(x, tolerance):
     n, has_turned = len(x), True
     while has_turned:
         has_turned = False
+        least = max(row @ row for row in x) * tolerance**2  # what is smaller counts as zero
         for i in range(n):
             for j in range(i + 1, n):
                 a, b, c = x[i] @ x[i], x[j] @ x[j], x[i] @ x[j]
-                if c * c <= tolerance * tolerance * a * b:
+                if min(a, b) <= least or c * c <= tolerance * tolerance * a * b:
                     continue
                 has_turned = True
                 zeta = (b - a) / (2 * c)
                 t = (1 if zeta >= 0 else -1) / (abs(zeta) + (1 + zeta * zeta).sqrt())
                 cosine = 1 / (1 + t * t).sqrt()
                 x[i], x[j] = cosine * (x[i] - t * x[j]), cosine * (t * x[i] + x[j])
-    squares = [row @ row for row in x]
-    largest = max(squares)
-    return np.array(
-        sorted(
-            (
-                float(q.ln() / 2) if q > largest * tolerance**2 else -np.inf
-                for q in squares
-            ),
-            reverse=True,
-        )
-    )
+    squares = sorted((row @ row for row in x), reverse=True)
+    return np.array([float(q.ln() / 2) if q > least else -np.inf for q in squares])
