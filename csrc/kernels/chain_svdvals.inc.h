@@ -85,7 +85,7 @@ static int JM_NAME(svdvals_read)(const jm_chain *chain, ptrdiff_t k, ptrdiff_t s
     factor->has_lost = 0;
     for (int lift = 0; lift <= JM_LIFT; lift += JM_LIFT) {
         int is_small = 0;
-        const int w_by = lift / 2 - e_w, s_by = lift - lift / 2 + e_w - e;
+        const int w_by = step.slopes ? lift / 2 - e_w : lift - e, s_by = lift - e - w_by;
         const double w_half = ldexp(1, w_by / 2), w_rest = ldexp(1, w_by - w_by / 2);
         const double s_half = ldexp(1, s_by / 2), s_rest = ldexp(1, s_by - s_by / 2);
         ptrdiff_t rows = 0;
@@ -103,7 +103,7 @@ static int JM_NAME(svdvals_read)(const jm_chain *chain, ptrdiff_t k, ptrdiff_t s
                     w = w * w_half * w_rest;
                     s = s * s_half * s_rest;
                     x = w * s;
-                    is_small |= !(fabs(x) >= 0x1p-1000);
+                    is_small |= !(fabs(x) >= 0x1p-1022);
                 }
                 if (c != 0 && i == col)
                     x = fma(w, s, ldexp(c, lift - e));
@@ -524,7 +524,7 @@ static void svdvals_finish(svdvals_state *state, ptrdiff_t n_values, double *val
     svdvals_sort(n, values, errors);
     for (ptrdiff_t i = n; i < n_values; i++) {
         values[i] = -INFINITY;
-        errors[i] = i < state->rank ? INFINITY : 0;
+        errors[i] = i < state->rank || state->is_lost ? INFINITY : 0;
     }
 }
 

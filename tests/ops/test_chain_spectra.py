@@ -1,4 +1,4 @@
-"""chain_log_svdvals against its oracle, python-flint and constructed spectra: the bound must hold."""
+"""chain_log_svdvals against its oracle, python-flint and constructed spectra, within its bound."""
 
 from itertools import pairwise
 
@@ -46,10 +46,7 @@ def test_chain_log_svdvals_agrees_with_the_oracle(isa, dtype, rng, n, side):
     "widths", [[3, 5, 7, 2, 4], [9, 5, 9, 9, 6], [2, 8, 8, 8], [8, 8, 1, 8], [17, 3, 20], [1, 5, 1]]
 )
 def test_rectangular_chains_have_the_rank_of_the_narrowest_layer(isa, dtype, rng, widths):
-    weights = [
-        rng.standard_normal((b, a)).astype(dtype)
-        for a, b in pairwise(widths)
-    ]
+    weights = [rng.standard_normal((b, a)).astype(dtype) for a, b in pairwise(widths)]
     got = jm.chain_log_svdvals(weights)
     rank = min(widths)
     truth = reference.chain_log_svdvals(weights, digits=150)
@@ -231,7 +228,7 @@ def test_chain_log_svdvals_does_not_depend_on_threads_or_batch(isa, dtype, rng, 
     for w in (weights, weights[0]):
         one = jm.chain_log_svdvals(w, slopes=slopes, n_threads=1)
         four = jm.chain_log_svdvals(w, slopes=slopes, n_threads=4)
-        part = jm.chain_log_svdvals(w if w is weights[0] else w[2:5], slopes=slopes[2:5])
+        part = jm.chain_log_svdvals(w if w.ndim == 3 else w[2:5], slopes=slopes[2:5])
         lone = jm.chain_log_svdvals(w if w.ndim == 3 else w[4], slopes=slopes[4])
         np.testing.assert_array_equal(one.values, four.values)
         np.testing.assert_array_equal(one.error, four.error)

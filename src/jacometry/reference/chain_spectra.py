@@ -1,4 +1,4 @@
-"""Oracle of chain_log_svdvals: the definition, in decimal arithmetic of as many digits as it takes."""
+"""Oracle of chain_log_svdvals: the definition, in decimals of as many digits as it takes."""
 
 from decimal import Decimal, localcontext
 
