@@ -220,18 +220,10 @@ static void svdvals_apply(svdvals_state *state, const svdvals_factor *factor) {
     else
         graded_times(cols, cols, n, state->q, ld, NULL, NULL, factor->transposed, ld, state->c, ld);
 
-    /* Lengths of F's columns in units of 2^top. */
-    int64_t top = INT64_MIN;
     for (ptrdiff_t i = 0; i < cols; i++) {
         const double *column = factor->transposed + i * ld;
-        state->norms[i] = graded_norm(n, column, graded_dot(n, column, column));
-        if (state->norms[i].mantissa > 0 && state->norms[i].exponent > top)
-            top = state->norms[i].exponent;
-    }
-    for (ptrdiff_t i = 0; i < cols; i++) {
-        const double length =
-            state->norms[i].mantissa * graded_power(state->norms[i].exponent - top);
-        state->growth[i] = length;
+        const graded_size length = graded_norm(n, column, graded_dot(n, column, column));
+        state->growth[i] = length.mantissa * graded_power(length.exponent);
     }
     double *terms = state->v;
     memset(terms, 0, (size_t)ld * sizeof(double));
@@ -246,7 +238,7 @@ static void svdvals_apply(svdvals_state *state, const svdvals_factor *factor) {
             terms[i] = q[i] * state->growth[i];
         const graded_size size =
             graded_norm(cols, terms, graded_dot(JM_PADDED(cols), terms, terms));
-        state->f[j] = size.mantissa * graded_power(size.exponent + top - state->unit[j]);
+        state->f[j] = size.mantissa * graded_power(size.exponent - state->unit[j]);
     }
 }
 
@@ -301,11 +293,8 @@ static void svdvals_update_t(svdvals_state *state, ptrdiff_t live_before, ptrdif
 static void svdvals_errors(svdvals_state *state, ptrdiff_t live, ptrdiff_t steps, ptrdiff_t rows,
                            const int64_t *exponent_before, double gamma) {
     const ptrdiff_t ld = state->ld;
-    int64_t top = INT64_MIN;
     for (ptrdiff_t a = 0; a < steps; a++)
-        top = state->unit[a] > top ? state->unit[a] : top;
-    for (ptrdiff_t a = 0; a < steps; a++)
-        state->growth[a] = fabs(state->c[a * ld + a]) * graded_power(state->unit[a] - top);
+        state->growth[a] = fabs(state->c[a * ld + a]) * graded_power(state->unit[a]);
     for (ptrdiff_t b = 0; b < live; b++) {
         const double *before = state->turned + state->order[b] * ld;
         double *after = state->turned_new + b * ld;
@@ -319,7 +308,7 @@ static void svdvals_errors(svdvals_state *state, ptrdiff_t live, ptrdiff_t steps
             else if (was > state->order[b] && a < b && x > 0)
                 x *= graded_power(exponent_before[state->order[b]] - exponent_before[was]);
             if (a > b && x > 0)
-                fed += x * grown * fabs(state->c[a * ld + b]) * graded_power(state->unit[a] - top);
+                fed += x * grown * fabs(state->c[a * ld + b]) * graded_power(state->unit[a]);
             if (a >= steps)
                 continue;
             if (a > b && was > state->order[b] && x > 0)

@@ -76,8 +76,8 @@ def chain_log_svdvals(
     the arithmetic, not the rounding of the factors given.
 
     Cost ``6 n^3`` flops per layer and some ``20 n^3`` at the end, n the largest width; memory
-    beyond input and output about ten ``n x n`` blocks of float64 per thread, at any depth.  Results do not
-    depend on `n_threads` or on the rest of the batch.
+    beyond input and output about ten ``n x n`` blocks of float64 per thread, at any depth.
+    Results do not depend on `n_threads` or on the rest of the batch.
 
     Examples
     --------

@@ -28,14 +28,14 @@ def _log_svdvals(weights, slopes, slope_side, shortcut, digits):
     shortcuts = np.broadcast_to(shortcut, len(weights))
     with localcontext() as context:
         context.prec, context.Emax, context.Emin = digits, 10**9, -(10**9)
-        product = None
+        product = exact(np.eye(np.shape(weights[0])[1]))
         for w, s, c in zip(weights, slopes, shortcuts, strict=True):
             f = exact(w)
             if s is not None:
                 f = exact(s)[:, None] * f if slope_side == "output" else f * exact(s)
             if c:
                 f = f + exact(c * np.eye(len(f)))
-            product = f if product is None else f @ product
+            product = f @ product
         x = product if product.shape[0] < product.shape[1] else product.T
         return _jacobi(x.copy(), Decimal(10) ** -(digits // 2 - 10))
 
