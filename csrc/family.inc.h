@@ -13,6 +13,10 @@
 
 #include "kernels/chain_lyapunov.inc.h"
 
+#include "kernels/graded.inc.h"
+
+#include "kernels/chain_svdvals.inc.h"
+
 #include "kernels/activation.inc.h"
 
 #include "kernels/moments.inc.h"

@@ -43,6 +43,7 @@ ORACLE_TESTS = {
     "chain_jvp": ("test_chain.py", "vectors_agree_with_the_oracle and False"),
     "chain_vjp": ("test_chain.py", "vectors_agree_with_the_oracle and True"),
     "lyapunov_spectrum": ("test_lyapunov.py", "agrees_with_the_oracle"),
+    "chain_log_svdvals": ("test_chain_spectra.py", "agrees_with_the_oracle"),
     "gaussian_moments": ("test_moments.py", "gaussian_moments_agree_with_the_oracle"),
     "variance_map": ("test_moments.py", "variance_map_agrees_with_the_oracle"),
     "spectral_norm_gram": ("test_spectral.py", "gram_value_agrees_with_the_oracle"),
@@ -125,6 +126,25 @@ PERTURBATIONS = [
         "lyapunov_columns.inc.h",
         "const double exponent = space->exponent[at] + 0.5 * e;",
         "const double exponent = space->exponent[at] + e;",
+    ),
+    # A shortcut lost; a power of two of a row of T lost; a rotation by too little.
+    Perturbation(
+        "chain_log_svdvals",
+        "chain_svdvals.inc.h",
+        "x = fma(w, s, ldexp(c, lift - e));",
+        "x = fma(w, s, ldexp(c, lift - e - 1));",
+    ),
+    Perturbation(
+        "chain_log_svdvals",
+        "chain_svdvals.inc.h",
+        "state->exponent_new[i] = own + shift;",
+        "state->exponent_new[i] = own + shift + (i > 2);",
+    ),
+    Perturbation(
+        "chain_log_svdvals",
+        "graded.inc.h",
+        "const double t = tau * ratio, cosine",
+        "const double t = 0.999 * tau * ratio, cosine",
     ),
     # One moment of one activation each, by a few parts in a million or a term.
     Perturbation(

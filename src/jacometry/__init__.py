@@ -33,6 +33,7 @@ from .ops.chain_norms import (
     chain_norm_bounds,
     chain_norm_profile,
 )
+from .ops.chain_spectra import LogSingularValues, chain_log_svdvals
 from .ops.lyapunov import LyapunovSpectrum, lyapunov_spectrum, lyapunov_spectrum_map
 from .ops.moments import GaussianMoments, gaussian_moments, variance_map
 from .ops.scaled import ScaledArray
@@ -64,6 +65,7 @@ __all__ = [
     "JacometryError",
     "JacometryWarning",
     "LayerNorm",
+    "LogSingularValues",
     "LyapunovSpectrum",
     "ModelFileError",
     "Network",
@@ -74,6 +76,7 @@ __all__ = [
     "UnsupportedModelError",
     "analyze",
     "chain_jvp",
+    "chain_log_svdvals",
     "chain_norm_bounds",
     "chain_norm_profile",
     "chain_product",

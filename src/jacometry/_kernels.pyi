@@ -37,6 +37,16 @@ def chain_vectors(
     kept_exponents: np.ndarray | None,
     n_threads: int,
 ) -> tuple[int, int] | None: ...
+def chain_log_svdvals(
+    dtype: int,
+    spec: ChainArrays,
+    n_samples: int,
+    values: np.ndarray,
+    errors: np.ndarray,
+    bad_layer: np.ndarray,
+    layer_cost: float,
+    n_threads: int,
+) -> int: ...
 def lyapunov_spectrum(
     dtype: int,
     spec: ChainArrays,

@@ -76,3 +76,13 @@ cdef int jm_chain_vjp_f64(
     const jm_chain *chain, const jm_vectors *vectors, Py_ssize_t max_width, Py_ssize_t first,
     Py_ssize_t count, Py_ssize_t begin, Py_ssize_t end, Py_ssize_t *bad_layer, void *work
 ) noexcept nogil
+cdef size_t jm_chain_log_svdvals_work_f32(Py_ssize_t max_width, Py_ssize_t n_in) noexcept nogil
+cdef size_t jm_chain_log_svdvals_work_f64(Py_ssize_t max_width, Py_ssize_t n_in) noexcept nogil
+cdef int jm_chain_log_svdvals_f32(
+    const jm_chain *chain, Py_ssize_t sample, Py_ssize_t max_width, Py_ssize_t begin,
+    Py_ssize_t end, double *values, double *errors, Py_ssize_t *bad_layer, void *work
+) noexcept nogil
+cdef int jm_chain_log_svdvals_f64(
+    const jm_chain *chain, Py_ssize_t sample, Py_ssize_t max_width, Py_ssize_t begin,
+    Py_ssize_t end, double *values, double *errors, Py_ssize_t *bad_layer, void *work
+) noexcept nogil

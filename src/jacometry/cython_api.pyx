@@ -44,6 +44,20 @@ cdef extern from "jacometry/capi.h" nogil:
         const jm_chain *chain, const jm_vectors *vectors, Py_ssize_t max_width, Py_ssize_t first,
         Py_ssize_t count, Py_ssize_t begin, Py_ssize_t end, Py_ssize_t *bad_layer, void *work
     )
+    size_t c_jm_chain_log_svdvals_work_f32 "jm_chain_log_svdvals_work_f32"(
+        Py_ssize_t max_width, Py_ssize_t n_in
+    )
+    size_t c_jm_chain_log_svdvals_work_f64 "jm_chain_log_svdvals_work_f64"(
+        Py_ssize_t max_width, Py_ssize_t n_in
+    )
+    int c_jm_chain_log_svdvals_f32 "jm_chain_log_svdvals_f32"(
+        const jm_chain *chain, Py_ssize_t sample, Py_ssize_t max_width, Py_ssize_t begin,
+        Py_ssize_t end, double *values, double *errors, Py_ssize_t *bad_layer, void *work
+    )
+    int c_jm_chain_log_svdvals_f64 "jm_chain_log_svdvals_f64"(
+        const jm_chain *chain, Py_ssize_t sample, Py_ssize_t max_width, Py_ssize_t begin,
+        Py_ssize_t end, double *values, double *errors, Py_ssize_t *bad_layer, void *work
+    )
 
 jm_import()
 
@@ -120,3 +134,29 @@ cdef int jm_chain_vjp_f64(
     Py_ssize_t count, Py_ssize_t begin, Py_ssize_t end, Py_ssize_t *bad_layer, void *work
 ) noexcept nogil:
     return c_jm_chain_vjp_f64(chain, vectors, max_width, first, count, begin, end, bad_layer, work)
+
+
+cdef size_t jm_chain_log_svdvals_work_f32(Py_ssize_t max_width, Py_ssize_t n_in) noexcept nogil:
+    return c_jm_chain_log_svdvals_work_f32(max_width, n_in)
+
+
+cdef size_t jm_chain_log_svdvals_work_f64(Py_ssize_t max_width, Py_ssize_t n_in) noexcept nogil:
+    return c_jm_chain_log_svdvals_work_f64(max_width, n_in)
+
+
+cdef int jm_chain_log_svdvals_f32(
+    const jm_chain *chain, Py_ssize_t sample, Py_ssize_t max_width, Py_ssize_t begin,
+    Py_ssize_t end, double *values, double *errors, Py_ssize_t *bad_layer, void *work
+) noexcept nogil:
+    return c_jm_chain_log_svdvals_f32(
+        chain, sample, max_width, begin, end, values, errors, bad_layer, work
+    )
+
+
+cdef int jm_chain_log_svdvals_f64(
+    const jm_chain *chain, Py_ssize_t sample, Py_ssize_t max_width, Py_ssize_t begin,
+    Py_ssize_t end, double *values, double *errors, Py_ssize_t *bad_layer, void *work
+) noexcept nogil:
+    return c_jm_chain_log_svdvals_f64(
+        chain, sample, max_width, begin, end, values, errors, bad_layer, work
+    )

@@ -47,6 +47,7 @@ double normal(void);
 void test_chain_product(const jm_table *table, int dtype);
 void test_chain_vectors(const jm_table *table, int dtype);
 void test_lyapunov_spectrum(const jm_table *table, int dtype);
+void test_chain_svdvals(const jm_table *table, int dtype);
 void test_moments(const jm_table *table, int dtype);
 void test_spectral(const jm_table *table, int dtype);
 

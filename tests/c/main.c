@@ -104,6 +104,7 @@ int main(int n_arguments, char **arguments) {
             test_chain_product(table, dtype);
             test_chain_vectors(table, dtype);
             test_lyapunov_spectrum(table, dtype);
+            test_chain_svdvals(table, dtype);
             test_moments(table, dtype);
             test_spectral(table, dtype);
             printf("%-8s float%d: %ld checks\n", table->isa, dtype == JM_F64 ? 64 : 32,

@@ -75,3 +75,24 @@ JM_FUNCTION(int, chain_vjp,
             (const jm_chain *chain, const jm_vectors *vectors, ptrdiff_t max_width, ptrdiff_t first,
              ptrdiff_t count, ptrdiff_t begin, ptrdiff_t end, ptrdiff_t *bad_layer, void *work),
             (chain, vectors, max_width, first, count, begin, end, bad_layer, work))
+
+/* Bytes of `work` for chain_log_svdvals. */
+JM_FUNCTION(size_t, chain_log_svdvals_work, (ptrdiff_t max_width, ptrdiff_t n_in),
+            (max_width, n_in))
+
+/*
+ * Natural logs of all singular values of F_{L-1} ... F_0 for one sample, whatever their spread.
+ *
+ * sample, max_width, begin, end, bad_layer   as for chain_product
+ * values  (min(n_0, n_L))  written when end == n_layers: descending, -inf for zeros
+ * errors  (min(n_0, n_L))  likewise: bound of |value - truth|; NaN both with JM_NON_FINITE
+ * work    chain_log_svdvals_work(max_width, n_0) bytes
+ *
+ * Requires 0 <= begin < end <= n_layers and every width >= 1.  Double precision for both types.
+ * Cost: some 6 n^3 flops a layer, n the larger width, and 20 n^3 at the end.  Returns JM_OK or
+ * JM_NON_FINITE.
+ */
+JM_FUNCTION(int, chain_log_svdvals,
+            (const jm_chain *chain, ptrdiff_t sample, ptrdiff_t max_width, ptrdiff_t begin,
+             ptrdiff_t end, double *values, double *errors, ptrdiff_t *bad_layer, void *work),
+            (chain, sample, max_width, begin, end, values, errors, bad_layer, work))

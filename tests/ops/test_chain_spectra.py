@@ -1,0 +1,291 @@
+"""chain_log_svdvals against its oracle, python-flint and constructed spectra, within its bound."""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+import jacometry as jm
+from jacometry.reference import chain_spectra as reference
+
+SIZES = [1, 2, 3, 4, 5, 7, 8, 9, 16, 17]
+
+
+def orthogonal(rng, n):
+    return np.linalg.qr(rng.standard_normal((n, n)))[0]
+
+
+def assert_within_bound(got, truth):
+    """|value - truth| <= error, -inf exactly where the truth is unless the error is inf."""
+    values, error = got.values, got.error
+    assert values.shape == error.shape == truth.shape
+    assert (error >= 0).all()
+    certain = np.isfinite(error)
+    zero = certain & np.isinf(truth)
+    np.testing.assert_array_equal(values[zero], -np.inf)
+    rest = certain & ~zero
+    assert (np.abs(values[rest] - truth[rest]) <= error[rest]).all()
+    tight = rest & (error < 1e-9)
+    assert (np.abs(values[tight] - truth[tight]) <= 1e-9).all()
+
+
+@pytest.mark.parametrize("side", ["output", "input"])
+@pytest.mark.parametrize("n", SIZES)
+def test_chain_log_svdvals_agrees_with_the_oracle(isa, dtype, rng, n, side):
+    for n_layers, has_slopes, shortcut in [(1, True, 0.5), (3, False, 0.0), (5, True, 0.25)]:
+        weights = rng.standard_normal((n_layers, n, n)).astype(dtype)
+        slopes = rng.random((n_layers, n)).astype(dtype) if has_slopes else None
+        got = jm.chain_log_svdvals(weights, slopes=slopes, slope_side=side, shortcut=shortcut)
+        assert got.values.dtype == np.float64
+        truth = reference.chain_log_svdvals(weights, slopes, side, shortcut, digits=150)
+        assert_within_bound(got, truth)
+        assert np.isfinite(got.error).all()
+
+
+@pytest.mark.parametrize(
+    "widths", [[3, 5, 7, 2, 4], [9, 5, 9, 9, 6], [2, 8, 8, 8], [8, 8, 1, 8], [17, 3, 20], [1, 5, 1]]
+)
+def test_rectangular_chains_have_the_rank_of_the_narrowest_layer(isa, dtype, rng, widths):
+    weights = [rng.standard_normal((b, a)).astype(dtype) for a, b in pairwise(widths)]
+    got = jm.chain_log_svdvals(weights)
+    rank = min(widths)
+    truth = reference.chain_log_svdvals(weights, digits=150)
+    truth[rank:] = -np.inf
+    assert len(truth) == min(widths[0], widths[-1])
+    assert_within_bound(got, truth)
+    assert np.isfinite(got.error).all()
+    assert np.isfinite(got.values[:rank]).all()
+
+
+def test_constructed_spectrum_of_four_hundred_layers(isa, rng):
+    """theory: J_k = Q_k diag(exp(linspace(-3, 3, 8))) Q_{k-1}^T."""
+    bases = [orthogonal(rng, 8) for _ in range(401)]
+    scale = np.exp(np.linspace(-3, 3, 8))
+    weights = np.stack([bases[k + 1] @ (scale[:, None] * bases[k].T) for k in range(400)])
+    got = jm.chain_log_svdvals(weights)
+    truth = [1200, 857.142857142857, 514.285714285714, 171.428571428571]
+    truth = np.array([*truth, *(-x for x in truth[::-1])])
+    # Rounding the factors given moves a log by at most 400 e^6 of the roundings of two products.
+    np.testing.assert_allclose(got.values, truth, rtol=0, atol=1e-9)
+    assert (got.error < 1e-8).all()
+
+
+@pytest.mark.parametrize("n", [64])
+def test_constructed_spectrum_from_plus_to_minus_twelve_hundred(isa, rng, n):
+    """Reflections make exact enough bases: V = I - 2 v v^T with v of entries +-1/8 is exact."""
+    scale = np.ldexp(1.0, np.round(np.linspace(43, -43, n)).astype(int))
+    bases = []
+    for _ in range(41):
+        v = rng.choice([-0.125, 0.125], n)
+        bases.append(np.eye(n) - 2 * np.outer(v, v))
+    # Powers of two and eighths: every factor is exact, and so is the spectrum.
+    weights = [bases[k + 1] @ (scale[:, None] * bases[k]) for k in range(40)]
+    got = jm.chain_log_svdvals(weights)
+    truth = 40 * np.log(2) * np.round(np.linspace(43, -43, n))
+    assert truth[0] > 1190
+    assert_within_bound(got, truth)
+
+
+@pytest.mark.parametrize("n", [4, 16])
+def test_a_thousand_gaussian_factors_against_flint(rng, n):
+    flint = pytest.importorskip("flint")
+    weights = rng.standard_normal((1000, n, n))
+    got = jm.chain_log_svdvals(weights)
+    before, flint.ctx.prec = flint.ctx.prec, 14000
+    try:
+        product = flint.arb_mat(weights[0].tolist())
+        for w in weights[1:]:
+            product = flint.arb_mat(w.tolist()) * product
+        inverse = product.inv()
+        log_det = float(abs(product.det()).log())
+        largest = float(sum(x * x for x in product.entries()).log()) / 2
+        smallest = -float(sum(x * x for x in inverse.entries()).log()) / 2
+    finally:
+        flint.ctx.prec = before
+    # By then the next value lies e^30 away, so the Frobenius norm is the largest singular value.
+    assert got.values[0] - got.values[1] > 20
+    assert got.values[-2] - got.values[-1] > 20
+    assert abs(log_det - got.values.sum()) <= got.error.sum()
+    assert abs(largest - got.values[0]) <= got.error[0]
+    assert abs(smallest - got.values[-1]) <= got.error[-1]
+    assert (got.error < 1e-5).all()
+
+
+@pytest.mark.parametrize("eps", [1e-3, 1e-6, 1e-9, 0.0])
+def test_a_turn_of_what_grew_into_what_shrinks_is_seen_by_the_bound(isa, rng, eps):
+    """diag(x, 1/x) R diag(x, 1/x) with R nearly a right angle: cond 1, and yet ill-posed."""
+    grow = np.diag([10.0, 0.1])
+    q = orthogonal(rng, 2)
+    turn = np.array([[eps, -1.0], [1.0, eps]])
+    weights = [grow] * 10 + [q @ turn] + [grow @ q.T] + [grow] * 10
+    assert_within_bound(
+        jm.chain_log_svdvals(weights), reference.chain_log_svdvals(weights, digits=200)
+    )
+    quarter = np.array([[np.cos(np.pi / 2), -1.0], [1.0, np.cos(np.pi / 2)]])
+    weights = [np.diag([1e10, 1e-10]), quarter, np.diag([1e10, 1e-10])]
+    assert_within_bound(
+        jm.chain_log_svdvals(weights), reference.chain_log_svdvals(weights, digits=200)
+    )
+
+
+def test_the_bound_holds_on_hard_factors(isa, rng):
+    q = [orthogonal(rng, 6) for _ in range(12)]
+    decades = 10.0 ** np.arange(0, -60, -10)
+    near = rng.standard_normal((6, 5)) @ rng.standard_normal((5, 6))
+    hilbert = 1 / (np.arange(6)[:, None] + np.arange(6) + 1.0)
+    chains = {
+        "rows graded": [decades[:, None] * q[k] for k in range(4)],
+        "columns graded": [q[k] * decades for k in range(4)],
+        "nearly singular": [q[0], near, q[1]],
+        "singular": [np.ones((4, 4)), rng.standard_normal((4, 4))],
+        "hilbert": [hilbert] * 4,
+        "orthogonal": q,
+        "triangular": [np.triu(rng.standard_normal((6, 6))) for _ in range(5)],
+        "an eigenvector": [q[0][:, 1:2]] + [q[0] @ np.diag([10.0, 1, 1, 1, 1, 1]) @ q[0].T] * 8,
+    }
+    for weights in chains.values():
+        got = jm.chain_log_svdvals(weights)
+        truth = reference.chain_log_svdvals(weights, digits=500)
+        assert_within_bound(got, truth)
+    assert np.isinf(jm.chain_log_svdvals(chains["singular"]).error[-1])
+
+
+@pytest.mark.parametrize("side", ["output", "input"])
+def test_dead_units_give_exactly_as_many_zeros(isa, dtype, rng, side):
+    n, n_layers = 7, 9
+    weights = rng.standard_normal((n_layers, n, n)).astype(dtype)
+    mask = (rng.random((4, n_layers, n)) < 0.7).astype(dtype)
+    got = jm.chain_log_svdvals(weights, slopes=mask, slope_side=side)
+    for i in range(4):
+        rank = int(mask[i].sum(-1).min())
+        np.testing.assert_array_equal(got.values[i, rank:], -np.inf)
+        np.testing.assert_array_equal(got.error[i, rank:], 0)
+        assert np.isfinite(got.values[i, :rank]).all()
+        truth = reference.chain_log_svdvals(weights, mask[i], side, digits=150)
+        truth[rank:] = -np.inf
+        assert_within_bound(jm.LogSingularValues(got.values[i], got.error[i]), truth)
+
+
+def test_zero_rows_columns_and_products(isa, rng):
+    w = rng.standard_normal((3, 5, 5))
+    w[1, 2] = 0
+    w[2, :, [0, 4]] = 0
+    got = jm.chain_log_svdvals(w)
+    # Column 2 of the last factor meets the zero row, columns 0 and 4 are zero: two are left.
+    np.testing.assert_array_equal(np.isinf(got.values), [False] * 2 + [True] * 3)
+    np.testing.assert_array_equal(got.error[2:], 0)
+    w[0] = 0
+    zero = jm.chain_log_svdvals(w)
+    np.testing.assert_array_equal(zero.values, -np.inf)
+    np.testing.assert_array_equal(zero.error, 0)
+
+
+def test_diagonal_chains_of_any_range_are_right(isa):
+    got = jm.chain_log_svdvals([np.diag([1e300, 1e-300])] * 3)
+    np.testing.assert_allclose(got.values, 900 * np.log(10) * np.array([1, -1]), rtol=1e-15)
+    assert (got.error < 1e-9).all()
+    got = jm.chain_log_svdvals(np.full((4, 3, 3), 1.7e308) * np.eye(3))
+    np.testing.assert_allclose(got.values, 4 * np.log(1.7e308), rtol=1e-15)
+
+
+def test_short_products_agree_with_numpy(isa, dtype, rng):
+    weights = rng.standard_normal((11, 2, 6, 6)).astype(dtype)
+    got = jm.chain_log_svdvals(weights)
+    product = weights[:, 1].astype(float) @ weights[:, 0].astype(float)
+    s = np.linalg.svd(product, compute_uv=False)
+    # LAPACK's own error is about n u sigma_1 in every value.
+    slack = 6 * 2.0**-50 * s[:, :1] / s
+    assert (np.abs(got.values - np.log(s)) <= got.error + slack).all()
+
+
+def test_scaling_a_factor_shifts_every_log(isa, dtype, rng):
+    weights = rng.standard_normal((6, 9, 9)).astype(dtype)
+    slopes = rng.random((6, 9)).astype(dtype)
+    plain = jm.chain_log_svdvals(weights, slopes=slopes).values
+    for layer, power in [(0, 40), (2, -60), (5, 90)]:
+        moved = weights.copy()
+        moved[layer] = np.ldexp(moved[layer], power)
+        shifted = jm.chain_log_svdvals(moved, slopes=slopes).values
+        expected = plain + power * np.log(2)
+        assert (np.abs(shifted - expected) <= 4 * np.spacing(np.abs(expected) + abs(power))).all()
+
+
+def test_orthogonal_factors_and_the_transpose_change_nothing(isa, rng):
+    weights = list(rng.standard_normal((5, 7, 7)))
+    plain = jm.chain_log_svdvals(weights)
+    turned = jm.chain_log_svdvals([orthogonal(rng, 7), *weights, orthogonal(rng, 7)])
+    transposed = jm.chain_log_svdvals([w.T for w in weights[::-1]])
+    # The orthogonal factors are so up to n u.
+    for other in (turned, transposed):
+        slack = plain.error + other.error + 4 * 7 * 2.0**-53
+        assert (np.abs(other.values - plain.values) <= slack).all()
+
+
+@pytest.mark.parametrize("n", [3, 16, 33])
+def test_chain_log_svdvals_does_not_depend_on_threads_or_batch(isa, dtype, rng, n):
+    weights = rng.standard_normal((7, 6, n, n)).astype(dtype)
+    slopes = rng.random((7, 6, n)).astype(dtype)
+    for w in (weights, weights[0]):
+        one = jm.chain_log_svdvals(w, slopes=slopes, n_threads=1)
+        four = jm.chain_log_svdvals(w, slopes=slopes, n_threads=4)
+        part = jm.chain_log_svdvals(w if w.ndim == 3 else w[2:5], slopes=slopes[2:5])
+        lone = jm.chain_log_svdvals(w if w.ndim == 3 else w[4], slopes=slopes[4])
+        np.testing.assert_array_equal(one.values, four.values)
+        np.testing.assert_array_equal(one.error, four.error)
+        np.testing.assert_array_equal(one.values[2:5], part.values)
+        np.testing.assert_array_equal(one.values[4], lone.values)
+        np.testing.assert_array_equal(one.error[4], lone.error)
+
+
+def test_long_items_taken_in_layer_ranges_give_the_same_bits(isa, rng):
+    """An item of more than about 3e7 flops is worked on in ranges; eight short ones in one go."""
+    n = 12
+    depth = int(3.2e7 / (6 * n**3)) + 3
+    weights = rng.standard_normal((depth, n, n)) / np.sqrt(n)
+    whole = jm.chain_log_svdvals(weights)
+    halved = jm.chain_log_svdvals(np.concatenate([weights[: depth // 2]]))
+    rest = jm.chain_log_svdvals(weights[depth // 2 :])
+    # Log-determinants add up.
+    total = halved.values.sum() + rest.values.sum()
+    room = whole.error.sum() + halved.error.sum() + rest.error.sum()
+    assert abs(whole.values.sum() - total) <= room
+
+
+def test_shapes_k_and_empty_input(rng):
+    weights = rng.standard_normal((4, 3, 5, 5))
+    full = jm.chain_log_svdvals(weights)
+    assert full.values.shape == full.error.shape == (4, 5)
+    np.testing.assert_array_equal(jm.chain_log_svdvals(weights, k=2).values, full.values[:, :2])
+    assert jm.chain_log_svdvals(weights[0]).values.shape == (5,)
+    np.testing.assert_array_equal(jm.chain_log_svdvals(np.zeros((0, 3, 3))).values, np.zeros(3))
+    assert jm.chain_log_svdvals(np.zeros((0, 3, 2, 2))).values.shape == (0, 2)
+    assert jm.chain_log_svdvals([np.zeros((0, 2)), np.zeros((3, 0))]).values.tolist() == [
+        -np.inf,
+        -np.inf,
+    ]
+    with pytest.raises(ValueError, match=r"k must be at most min\(n_0, n_L\) = 5, got 6"):
+        jm.chain_log_svdvals(weights, k=6)
+
+
+def test_a_chain_object_gives_what_its_arrays_give(isa, rng):
+    weights = [rng.standard_normal((5, 3)), rng.standard_normal((4, 5))]
+    slopes = [rng.random(5), None]
+    chain = jm.Chain([jm.Dense(weights[0]), jm.Diagonal(slopes[0]), jm.Dense(weights[1])])
+    np.testing.assert_array_equal(
+        jm.chain_log_svdvals(chain).values, jm.chain_log_svdvals(weights, slopes=slopes).values
+    )
+    lone = jm.Chain([jm.Diagonal([2.0, 3.0, 4.0]), jm.Dense(weights[0])])
+    expected = np.log(np.linalg.svd(weights[0] * [2.0, 3.0, 4.0], compute_uv=False))
+    np.testing.assert_allclose(jm.chain_log_svdvals(lone).values, expected, atol=1e-13)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_a_non_finite_entry_is_named_by_sample_and_layer(isa, dtype, rng, bad):
+    weights = rng.standard_normal((3, 5, 4, 4)).astype(dtype)
+    weights[1, 3, 2, 0] = bad
+    with pytest.raises(ValueError, match=f"weights must be finite, got {bad} in sample 1, layer 3"):
+        jm.chain_log_svdvals(weights)
+    got = jm.chain_log_svdvals(weights, check_finite=False)
+    assert np.isnan(got.values[1]).all()
+    assert np.isnan(got.error[1]).all()
+    assert np.isfinite(got.values[[0, 2]]).all()
