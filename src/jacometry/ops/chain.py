@@ -10,6 +10,11 @@ from .._validate import as_array, choice, contiguous, finite_scan
 from ._chain_generic import ChainSegments, product_of_segments, push_segments, read_any
 from ._chain_runs import multiply, runs_of
 from ._weight_gradients import weight_gradient_log_norms as weight_gradient_log_norms
+from .chain_spectra import LogSingularValues as LogSingularValues
+from .chain_spectra import chain_log_svdvals as chain_log_svdvals
+from .lyapunov import LyapunovSpectrum as LyapunovSpectrum
+from .lyapunov import lyapunov_spectrum as lyapunov_spectrum
+from .lyapunov import lyapunov_spectrum_map as lyapunov_spectrum_map
 from .scaled import ScaledArray
 
 
