@@ -234,6 +234,7 @@ def test_ten_million_layers_stop_soon_after_ctrl_c(call, dtype):
     """With float32 weights and a float64 vector the weights are converted: of them, one matrix."""
     code = f"""
 import os, signal, threading, time, numpy as np, jacometry as jm
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job inherits "ignore"
 w, v = np.broadcast_to(np.eye(4, dtype="{dtype}"), (10**7, 4, 4)), np.ones(4)
 sent = []
 def interrupt():
