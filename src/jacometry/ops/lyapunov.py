@@ -231,7 +231,7 @@ def lyapunov_spectrum_map(
     n_batches = min(N_BATCHES, n_counted)
     batch_shape = (*x.shape[:-1], n_columns)
     v = np.linalg.qr(np.random.default_rng(rng).standard_normal((n, n_columns)))[0]
-    v = np.broadcast_to(v, (*x.shape, n_columns))
+    v = np.array(np.broadcast_to(v, (*x.shape, n_columns)))  # the caller may write to it
     live = np.full(x.shape[:-1], n_columns)
     mean, spread, total = np.zeros(batch_shape), np.zeros(batch_shape), np.zeros(batch_shape)
     steps = np.empty((*x.shape[:-1], n_counted, n_columns)) if history else None
