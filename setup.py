@@ -6,6 +6,7 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from setuptools import Extension, setup
@@ -13,9 +14,9 @@ from setuptools.command.build_ext import build_ext
 
 C_SOURCES = [
     "csrc/dispatch.c",
-    "csrc/variant_baseline.c",
-    "csrc/variant_avx2.c",
     "csrc/variant_avx512.c",
+    "csrc/variant_avx2.c",
+    "csrc/variant_baseline.c",
 ]
 C_HEADERS = [
     *map(str, Path("csrc").glob("**/*.h")),
@@ -33,7 +34,7 @@ int main(void) { return omp_get_max_threads() > 0 ? 0 : 1; }
 
 
 class BuildExt(build_ext):
-    """build_ext with this project's compiler flags and an OpenMP probe."""
+    """build_ext with this project's compiler flags, an OpenMP probe and all processors at work."""
 
     def build_extensions(self):
         if self.compiler.compiler_type == "msvc":
@@ -56,6 +57,8 @@ class BuildExt(build_ext):
             extension.libraries += libraries
         kernels.extra_compile_args += openmp_args
         kernels.extra_link_args += link_args
+        if self.compiler.compiler_type != "msvc":
+            self.compiler.compile = side_by_side(self.compiler.compile)
         super().build_extensions()
 
     def compiles_with(self, flag):
@@ -76,6 +79,17 @@ class BuildExt(build_ext):
             return False
         finally:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def side_by_side(compile_sources):
+    """The compiler's `compile`, with a thread for each of its sources."""
+
+    def compile_each(sources, *args, **kwargs):
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            objects = pool.map(lambda source: compile_sources([source], *args, **kwargs), sources)
+            return [name for names in objects for name in names]
+
+    return compile_each
 
 
 def compiled(name, *c_sources):

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).parents[1]
-COMPILE = ["cc", "-std=gnu11", "-O1", "-ffp-contract=off", "-fPIC"]
+COMPILE = ["cc", "-std=gnu11", "-O0", "-ffp-contract=off", "-fPIC"]
 # pytest's exit status when tests failed; anything else (a crash, no tests) shows nothing.
 TESTS_FAILED = 1
 
