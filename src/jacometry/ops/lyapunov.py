@@ -158,9 +158,7 @@ def lyapunov_spectrum(
     return LyapunovSpectrum(exponents, stderr, steps)
 
 
-def lyapunov_spectrum_map(
-    step, jvp, x0, n_steps, *, k, dt=1.0, burn_in=0, history=False, rng=None
-):
+def lyapunov_spectrum_map(step, jvp, x0, n_steps, *, k, dt=1.0, burn_in=0, history=False, rng=None):
     """Lyapunov spectrum along the orbit of a map given by functions.
 
     Parameters
