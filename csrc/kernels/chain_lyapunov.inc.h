@@ -312,7 +312,7 @@ typedef struct {
     ptrdiff_t first, width; /* in columns */
 } JM_NAME(lyapunov_panel);
 
-/* Panel p of a block; less than a whole one where no column beyond n_live is needed. */
+/* Panel p of a block. */
 static JM_NAME(lyapunov_panel)
     JM_NAME(lyapunov_panel_of)(const JM_NAME(lyapunov_space) * space, JM_T *block, ptrdiff_t rows,
                                ptrdiff_t p) {
@@ -536,7 +536,6 @@ static void JM_NAME(lyapunov_rows)(const jm_chain *chain, ptrdiff_t t, ptrdiff_t
         }
         JM_NAME(lyapunov_orthogonalize)(&step, in, out, step.rows, space);
         space->state->current = 1 - space->state->current;
-        space->state->rows = step.rows;
     }
 }
 
@@ -549,7 +548,7 @@ static void JM_NAME(lyapunov_start)(const jm_chain *chain, const jm_lyapunov *jo
     const JM_T *start = job->start;
     const ptrdiff_t k = job->n_columns, n_items = space->n_items;
     const ptrdiff_t padded = space->is_in_lanes ? k : space->n_vectors * JM_VW;
-    const JM_NAME(lyapunov_state) state = {.rows = n, .current = 1};
+    const JM_NAME(lyapunov_state) state = {.current = 1};
     *space->state = state;
     memset(space->block[0], 0, (size_t)(padded * n_items * n) * sizeof(JM_T));
     for (ptrdiff_t at = 0; at < padded * n_items; at++) {
@@ -565,8 +564,13 @@ static void JM_NAME(lyapunov_start)(const jm_chain *chain, const jm_lyapunov *jo
         for (ptrdiff_t j = 0; j < k; j++) {
             ptrdiff_t stride;
             JM_T *x = JM_NAME(lyapunov_column)(space, space->block[0], n, i, j, &stride);
-            for (ptrdiff_t r = 0; r < n; r++)
+            JM_T largest = 0;
+            for (ptrdiff_t r = 0; r < n; r++) {
                 x[r * stride] = start[r * k + j];
+                largest = JM_ABS(x[r * stride]) > largest ? JM_ABS(x[r * stride]) : largest;
+            }
+            JM_NAME(lyapunov_shift)
+            (space, j * n_items + i, x, stride, n, JM_NAME(exponent_of)(largest));
         }
     }
     if (space->is_in_lanes) {
@@ -611,8 +615,8 @@ static void JM_NAME(lyapunov_finish)(const jm_lyapunov *job, ptrdiff_t n_counted
  *
  * Requires 0 <= begin < end <= n_layers, 1 <= count <= lyapunov_spectrum_group(job), 1 <= n_columns
  * <= every width, 0 <= burn_in < n_layers, 1 <= n_batches <= n_layers - burn_in, and a finite
- * start. Never allocates.  Cost 2 n_{t+1} n_t k + 2 n_{t+1} k^2 flops a step and item. Returns
- * JM_OK, or JM_NON_FINITE; the other items of the group are then still right.
+ * start without a zero column.  Never allocates.  Cost 2 n_{t+1} n_t k + 2 n_{t+1} k^2 flops a step
+ * and item.  Returns JM_OK, or JM_NON_FINITE; the other items of the group are then still right.
  */
 static int JM_NAME(lyapunov_spectrum)(const jm_chain *chain, const jm_lyapunov *job,
                                       ptrdiff_t first, ptrdiff_t count, ptrdiff_t begin,

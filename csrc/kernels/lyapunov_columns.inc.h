@@ -21,8 +21,6 @@
  * Gragg, Kaufman and Stewart, Reorthogonalization and stable algorithms, 1976). */
 #define JM_AGAIN 0x1p-6
 #define JM_MAX_PASSES 4
-/* A column is the rounding error of a step if it shrinks below this many n u. */
-#define JM_NOISE 256
 /* Widths up to this take the items in lanes. */
 #define JM_LYAPUNOV_LANES 8
 /* Growth is read against where a column stood: at the last batch's end, or one step ago. */
@@ -32,7 +30,6 @@ enum { JM_OF_BATCH, JM_OF_STEP };
 /* What a group in progress keeps at the start of its workspace. */
 typedef struct {
     ptrdiff_t batch; /* batches that are complete */
-    ptrdiff_t rows;  /* of the current block */
     int current;
 } JM_NAME(lyapunov_state);
 
@@ -262,34 +259,35 @@ JM_INLINE JM_T JM_NAME(lyapunov_entry)(const JM_NAME(chain_step) * step, ptrdiff
 }
 
 /*
- * How many columns can be independent after a step, by its zeros alone: no more than there are rows
- * that some input reaches, nor inputs that are not zero and reach some row.  Asked of the factor
- * and not of the result, where entries may have underflowed.
+ * Whether the zeros of a step alone make column i depend on those before it: there are no more than
+ * i rows that some input reaches, or no more than i inputs that are not zero and reach some row.
+ * Asked of the factor and not of the result, where entries may have underflowed.
  */
-static ptrdiff_t JM_NAME(lyapunov_rank)(const JM_NAME(chain_step) * step,
-                                        const JM_NAME(lyapunov_space) * space, JM_T *in,
-                                        ptrdiff_t item) {
+static int JM_NAME(lyapunov_is_dependent)(const JM_NAME(chain_step) * step,
+                                          const JM_NAME(lyapunov_space) * space, JM_T *in,
+                                          ptrdiff_t item, ptrdiff_t i) {
     JM_T *is_reached = space->column; /* per row */
     ptrdiff_t n_outputs = 0, n_inputs = 0, stride;
     for (ptrdiff_t r = 0; r < step->rows; r++)
         is_reached[r] = 0;
-    for (ptrdiff_t c = 0; c < step->cols; c++) {
+    for (ptrdiff_t c = 0; c < step->cols && (n_outputs <= i || n_inputs <= i); c++) {
         int is_zero = 1, is_read = 0;
         for (ptrdiff_t j = 0; is_zero && j < space->live[item]; j++)
             is_zero =
                 JM_NAME(lyapunov_column)(space, in, step->cols, item, j, &stride)[c * stride] == 0;
-        for (ptrdiff_t r = 0; !is_zero && r < step->rows; r++) {
+        for (ptrdiff_t r = 0; !is_zero && r < step->rows && !(is_read && n_outputs > i); r++) {
             const int has_shortcut = r == c && step->shortcut != 0;
             const JM_T w = step->weights ? step->weights[r * step->cols + c] : (JM_T)(r == c);
             const JM_T s = step->slopes ? step->slopes[step->slopes_first ? c : r] : 1;
-            if (has_shortcut ? JM_NAME(lyapunov_entry)(step, r, c) != 0 : w != 0 && s != 0)
-                is_read = is_reached[r] = 1;
+            if (has_shortcut ? JM_NAME(lyapunov_entry)(step, r, c) == 0 : w == 0 || s == 0)
+                continue;
+            is_read = 1;
+            n_outputs += is_reached[r] == 0;
+            is_reached[r] = 1;
         }
         n_inputs += is_read;
     }
-    for (ptrdiff_t r = 0; r < step->rows; r++)
-        n_outputs += is_reached[r] != 0;
-    return n_outputs < n_inputs ? n_outputs : n_inputs;
+    return n_outputs <= i || n_inputs <= i;
 }
 
 /* Column i of an item less what it has of the columns before it; returns its squared length. */
@@ -353,10 +351,8 @@ static void JM_NAME(lyapunov_again)(const JM_NAME(chain_step) * step,
                                     ptrdiff_t rows, ptrdiff_t item, ptrdiff_t i, JM_T square) {
     const ptrdiff_t at = i * space->n_items + item;
     const JM_T original = space->original[at];
-    const JM_T noise = (JM_T)(JM_NOISE * (double)rows * JM_U);
-    const int is_noise = square <= noise * noise * original;
     JM_T before = original;
-    if (step && is_noise && JM_NAME(lyapunov_rank)(step, space, in, item) <= i) {
+    if (step && JM_NAME(lyapunov_is_dependent)(step, space, in, item, i)) {
         JM_NAME(lyapunov_die)(space, out, rows, item, i);
         return;
     }

@@ -40,6 +40,17 @@ cdef extern from "jacometry/types.h" nogil:
         void **kept
         int64_t **kept_exponents
 
+    ctypedef struct jm_lyapunov "jm_lyapunov_v1":
+        Py_ssize_t max_width
+        int is_square
+        Py_ssize_t n_columns
+        Py_ssize_t burn_in
+        Py_ssize_t n_batches
+        const void *start
+        double *exponents
+        double *standard_errors
+        double *history
+
 
 # From here on written by tests/abi/write_cython_api.py.
 cdef size_t jm_chain_product_work_f32(Py_ssize_t max_width, Py_ssize_t n_in) noexcept nogil
@@ -85,4 +96,16 @@ cdef int jm_chain_log_svdvals_f32(
 cdef int jm_chain_log_svdvals_f64(
     const jm_chain *chain, Py_ssize_t sample, Py_ssize_t max_width, Py_ssize_t begin,
     Py_ssize_t end, double *values, double *errors, Py_ssize_t *bad_layer, void *work
+) noexcept nogil
+cdef Py_ssize_t jm_lyapunov_spectrum_group_f32(const jm_lyapunov *job) noexcept nogil
+cdef Py_ssize_t jm_lyapunov_spectrum_group_f64(const jm_lyapunov *job) noexcept nogil
+cdef size_t jm_lyapunov_spectrum_work_f32(const jm_lyapunov *job) noexcept nogil
+cdef size_t jm_lyapunov_spectrum_work_f64(const jm_lyapunov *job) noexcept nogil
+cdef int jm_lyapunov_spectrum_f32(
+    const jm_chain *chain, const jm_lyapunov *job, Py_ssize_t first, Py_ssize_t count,
+    Py_ssize_t begin, Py_ssize_t end, Py_ssize_t *bad_layer, void *work
+) noexcept nogil
+cdef int jm_lyapunov_spectrum_f64(
+    const jm_chain *chain, const jm_lyapunov *job, Py_ssize_t first, Py_ssize_t count,
+    Py_ssize_t begin, Py_ssize_t end, Py_ssize_t *bad_layer, void *work
 ) noexcept nogil

@@ -58,6 +58,22 @@ cdef extern from "jacometry/capi.h" nogil:
         const jm_chain *chain, Py_ssize_t sample, Py_ssize_t max_width, Py_ssize_t begin,
         Py_ssize_t end, double *values, double *errors, Py_ssize_t *bad_layer, void *work
     )
+    Py_ssize_t c_jm_lyapunov_spectrum_group_f32 "jm_lyapunov_spectrum_group_f32"(
+        const jm_lyapunov *job
+    )
+    Py_ssize_t c_jm_lyapunov_spectrum_group_f64 "jm_lyapunov_spectrum_group_f64"(
+        const jm_lyapunov *job
+    )
+    size_t c_jm_lyapunov_spectrum_work_f32 "jm_lyapunov_spectrum_work_f32"(const jm_lyapunov *job)
+    size_t c_jm_lyapunov_spectrum_work_f64 "jm_lyapunov_spectrum_work_f64"(const jm_lyapunov *job)
+    int c_jm_lyapunov_spectrum_f32 "jm_lyapunov_spectrum_f32"(
+        const jm_chain *chain, const jm_lyapunov *job, Py_ssize_t first, Py_ssize_t count,
+        Py_ssize_t begin, Py_ssize_t end, Py_ssize_t *bad_layer, void *work
+    )
+    int c_jm_lyapunov_spectrum_f64 "jm_lyapunov_spectrum_f64"(
+        const jm_chain *chain, const jm_lyapunov *job, Py_ssize_t first, Py_ssize_t count,
+        Py_ssize_t begin, Py_ssize_t end, Py_ssize_t *bad_layer, void *work
+    )
 
 jm_import()
 
@@ -160,3 +176,33 @@ cdef int jm_chain_log_svdvals_f64(
     return c_jm_chain_log_svdvals_f64(
         chain, sample, max_width, begin, end, values, errors, bad_layer, work
     )
+
+
+cdef Py_ssize_t jm_lyapunov_spectrum_group_f32(const jm_lyapunov *job) noexcept nogil:
+    return c_jm_lyapunov_spectrum_group_f32(job)
+
+
+cdef Py_ssize_t jm_lyapunov_spectrum_group_f64(const jm_lyapunov *job) noexcept nogil:
+    return c_jm_lyapunov_spectrum_group_f64(job)
+
+
+cdef size_t jm_lyapunov_spectrum_work_f32(const jm_lyapunov *job) noexcept nogil:
+    return c_jm_lyapunov_spectrum_work_f32(job)
+
+
+cdef size_t jm_lyapunov_spectrum_work_f64(const jm_lyapunov *job) noexcept nogil:
+    return c_jm_lyapunov_spectrum_work_f64(job)
+
+
+cdef int jm_lyapunov_spectrum_f32(
+    const jm_chain *chain, const jm_lyapunov *job, Py_ssize_t first, Py_ssize_t count,
+    Py_ssize_t begin, Py_ssize_t end, Py_ssize_t *bad_layer, void *work
+) noexcept nogil:
+    return c_jm_lyapunov_spectrum_f32(chain, job, first, count, begin, end, bad_layer, work)
+
+
+cdef int jm_lyapunov_spectrum_f64(
+    const jm_chain *chain, const jm_lyapunov *job, Py_ssize_t first, Py_ssize_t count,
+    Py_ssize_t begin, Py_ssize_t end, Py_ssize_t *bad_layer, void *work
+) noexcept nogil:
+    return c_jm_lyapunov_spectrum_f64(chain, job, first, count, begin, end, bad_layer, work)

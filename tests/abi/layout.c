@@ -41,6 +41,17 @@ FIELD(jm_vectors, kept, 40, 8);
 FIELD(jm_vectors, kept_exponents, 48, 8);
 SIZE(jm_vectors, 56);
 
+FIELD(jm_lyapunov, max_width, 0, 8);
+FIELD(jm_lyapunov, is_square, 8, 4);
+FIELD(jm_lyapunov, n_columns, 16, 8);
+FIELD(jm_lyapunov, burn_in, 24, 8);
+FIELD(jm_lyapunov, n_batches, 32, 8);
+FIELD(jm_lyapunov, start, 40, 8);
+FIELD(jm_lyapunov, exponents, 48, 8);
+FIELD(jm_lyapunov, standard_errors, 56, 8);
+FIELD(jm_lyapunov, history, 64, 8);
+SIZE(jm_lyapunov, 72);
+
 /* The start of the capsule's struct; the slots that follow grow at the end, in signatures.txt. */
 FIELD(jm_capi, abi_version, 0, 4);
 FIELD(jm_capi, struct_size, 4, 4);

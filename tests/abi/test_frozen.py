@@ -56,7 +56,7 @@ def test_the_signatures_to_cimport_are_the_frozen_ones():
 
 def test_every_struct_in_a_signature_carries_the_version():
     structs = {s for signature in frozen().values() for s in re.findall(r"jm_\w+", signature)}
-    assert structs == {"jm_chain_v1", "jm_vectors_v1"}
+    assert structs == {"jm_chain_v1", "jm_vectors_v1", "jm_lyapunov_v1"}
     types = (HEADERS / "jacometry" / "types.h").read_text(encoding="utf-8")
     assert "#define JM_ABI_VERSION 1\n" in types
 

@@ -61,6 +61,20 @@ class Vectors(ctypes.Structure):
     )
 
 
+class Lyapunov(ctypes.Structure):
+    _fields_ = (
+        ("max_width", ctypes.c_ssize_t),
+        ("is_square", ctypes.c_int),
+        ("n_columns", ctypes.c_ssize_t),
+        ("burn_in", ctypes.c_ssize_t),
+        ("n_batches", ctypes.c_ssize_t),
+        ("start", ctypes.c_void_p),
+        ("exponents", ctypes.c_void_p),
+        ("standard_errors", ctypes.c_void_p),
+        ("history", ctypes.c_void_p),
+    )
+
+
 def pointer_in(capsule, name):
     get = ctypes.pythonapi.PyCapsule_GetPointer
     get.restype, get.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_char_p]
@@ -183,6 +197,52 @@ def test_vectors_and_log_norms_are_pythons_bit_for_bit(isa, case, function, kern
     for k, scaled in enumerate(expected.vectors):
         np.testing.assert_array_equal(kept[k].reshape(scaled.mantissa.shape), scaled.mantissa)
         np.testing.assert_array_equal(exponents[k].reshape(scaled.exponent.shape), scaled.exponent)
+
+
+@pytest.mark.parametrize("width", [0, 3, 12], ids=["rectangular", "in lanes", "in panels"])
+def test_the_lyapunov_spectrum_is_pythons_bit_for_bit(isa, case, function, rng, width):
+    """One that is asked for by hand: history, two ranges of layers, a bad item that harms none."""
+    n_samples, chain = N_SAMPLES, case.chain
+    weights, slopes, widths = case.weights, case.slopes, WIDTHS
+    if width:
+        n_samples, widths = 5, (width,) * 12
+        weights = rng.standard_normal((n_samples, 11, width, width)).astype(case.dtype)
+        weights[3, 7, 1, 0] = np.inf
+        slopes = None
+        first = Layer(weights.ctypes.data, None, 11 * width**2, 0, width, width, 0.0)
+        chain = CChain(n_layers=11, n_distinct=1, first=first, weights_layer_stride=width**2)
+    n_columns, burn_in, n_layers = min(2, *widths), 2, len(widths) - 1
+    n_counted = n_layers - burn_in
+    expected = jm.lyapunov_spectrum(
+        weights, slopes=slopes, k=n_columns, burn_in=burn_in, history=True, rng=8,
+        check_finite=False,
+    )  # fmt: skip
+
+    start = np.random.default_rng(8).standard_normal((widths[0], n_columns)).astype(case.dtype)
+    exponents, errors = np.empty((2, n_samples, n_columns))
+    history = np.empty((n_samples, n_counted, n_columns))
+    job = Lyapunov(
+        max(widths), int(len(set(widths)) == 1), n_columns, burn_in, min(32, n_counted),
+        start.ctypes.data, exponents.ctypes.data, errors.ctypes.data, history.ctypes.data,
+    )  # fmt: skip
+    here, address = ctypes.addressof(job), ctypes.addressof(chain)
+    work = workspace(function("lyapunov_spectrum_work")(here))
+    group = function("lyapunov_spectrum_group")(here)
+    bad_layers = np.empty(n_samples, np.intp)
+    for low in range(0, n_samples, group):
+        count = min(group, n_samples - low)
+        for begin, end in ((0, 3), (3, n_layers)):
+            status = function("lyapunov_spectrum")(
+                address, here, low, count, begin, end, bad_layers[low:].ctypes.data,
+                work.ctypes.data,
+            )  # fmt: skip
+        is_bad = width and low <= 3 < low + count
+        assert status == (JM_NON_FINITE if is_bad else JM_OK)
+
+    assert bad_layers.tolist() == [7 if width and i == 3 else -1 for i in range(n_samples)]
+    np.testing.assert_array_equal(exponents, expected.exponents)
+    np.testing.assert_array_equal(errors, expected.stderr)
+    np.testing.assert_array_equal(history, expected.history)
 
 
 @pytest.mark.skipif(

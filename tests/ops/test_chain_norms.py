@@ -2,6 +2,7 @@
 
 from itertools import pairwise
 
+import mpmath
 import numpy as np
 import pytest
 from scipy import integrate, stats
@@ -187,6 +188,36 @@ def test_bounds_of_orthogonal_factors_meet_and_repeats_cost_nothing(rng):
     bounds = jm.chain_norm_bounds(body.repeat(10**5))
     assert bounds.upper - bounds.lower < 1e-3
     assert bounds.lower <= 10**5 * np.log(2) <= bounds.upper
+
+
+def exact_singular_values(matrix):
+    """All of them to 60 digits, descending."""
+    return sorted((abs(x) for x in mpmath.svd_r(matrix, compute_uv=False)), reverse=True)
+
+
+@pytest.mark.parametrize("kind", ["tall", "graded", "cancelling", "clustered", "subnormal"])
+def test_one_factor_is_enclosed_in_exact_arithmetic(rng, kind):
+    """Bounds of a single factor against its singular values at 60 digits, as logs: no slack."""
+    for _ in range(20):
+        m, n = (7, 4) if kind == "tall" else (5, 5)
+        w, s, c = rng.standard_normal((m, n)), rng.standard_normal(m), 0.0
+        if kind == "graded":
+            w, s = w * 10.0 ** -np.arange(0, 20, 4), 10.0 ** np.arange(-8.0, 2, 2)
+        elif kind == "cancelling":  # s w nearly -c: what is left is the rounding of s w
+            w, c = np.eye(n) * (1 + 1e-12 * rng.standard_normal((n, n))), -1.0
+            w, s = w / (s := rng.uniform(0.5, 2, n))[:, None], s
+        elif kind == "clustered":
+            w, s = np.linalg.qr(w)[0], np.ones(n)
+        elif kind == "subnormal":
+            w, s = np.diag([1, *[1e-200] * 4]), np.array([1e-200, *[1e-115] * 4])
+        bounds = jm.chain_norm_bounds(w[None] if m == n else [w], slopes=[s], shortcut=c)
+        with mpmath.workdps(60):
+            f = mpmath.diag([mpmath.mpf(x) for x in s]) * mpmath.matrix(w.tolist())
+            f = f + mpmath.mpf(c) * mpmath.eye(n) if c else f
+            truth = mpmath.log(exact_singular_values(f)[0])
+            assert mpmath.mpf(float(bounds.lower)) <= truth <= mpmath.mpf(float(bounds.upper))
+        if kind not in ("cancelling", "subnormal"):
+            assert bounds.upper - bounds.lower < 1e-13
 
 
 def test_bounds_take_shortcuts_and_every_kind_of_factor(rng):

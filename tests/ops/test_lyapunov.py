@@ -1,5 +1,8 @@
 """lyapunov_spectrum and lyapunov_spectrum_map against QR, and where the spectrum is known."""
 
+import os
+import subprocess
+import sys
 from itertools import pairwise
 
 import numpy as np
@@ -64,43 +67,80 @@ def test_lyapunov_spectrum_does_not_depend_on_threads_or_batch(isa, dtype, rng, 
         np.testing.assert_array_equal(getattr(one, name)[9], getattr(alone, name))
 
 
+def assert_covers(covered, n_items, low, high):
+    """A binomial number of intervals, of a chance between two; rejected in error once in 10^7."""
+    least, most = stats.binom.ppf(0.5e-7, n_items, low), stats.binom.isf(0.5e-7, n_items, high)
+    assert least <= covered <= most, (covered, least, most)
+
+
 def test_intervals_cover_the_exponents_of_gaussian_products(rng):
-    """Newman's spectrum: of 1000 intervals of 95 %, a binomial number covers the truth."""
-    n_items, n_layers = 1000, 320
-    truth = (np.log(2 / 4) + special.digamma((4 - np.arange(4)) / 2)) / 2
+    """Newman's spectrum: log R_ii are independent, halves of ln chi^2 of 4, 3, 2 and 1 degrees."""
+    n_items, n_steps, n_batches = 1000, 10, 32
+    half_freedom = (4 - np.arange(4)) / 2
+    truth = (np.log(2 / 4) + special.digamma(half_freedom)) / 2
     np.testing.assert_allclose(truth, NEWMAN_4, atol=1e-11)
-    got = jm.lyapunov_spectrum(gaussian(rng, n_items, n_layers, 4, 4), rng=rng)
-    half = stats.t.ppf(0.975, 31) * got.stderr
-    covered = (np.abs(got.exponents - truth) <= half).sum(0)
-    # The law of log chi is skewed: a batch of 10 steps is nearly normal, and the t-interval covers
-    # within 0.01 of 0.95.  False alarm 1e-7 a side.
-    low = stats.binom.ppf(1e-7, n_items, 0.94)
-    high = stats.binom.isf(1e-7, n_items, 0.96)
-    assert ((covered >= low) & (covered <= high)).all(), covered
-    variance = special.polygamma(1, (4 - np.arange(4)) / 2) / 4 / n_layers
-    np.testing.assert_allclose((got.stderr**2).mean(0), variance, rtol=0.06)
+    got = jm.lyapunov_spectrum(gaussian(rng, n_items, n_steps * n_batches, 4, 4), rng=rng)
+    z, t = stats.norm.ppf(0.975), stats.t.ppf(0.975, n_batches - 1)
+    variance = special.polygamma(1, half_freedom)
+    skewness_2 = special.polygamma(2, half_freedom) ** 2 / variance**3 / n_steps
+    kurtosis = special.polygamma(3, half_freedom) / variance**2 / n_steps
+    # A t-interval's coverage to first order (Hall, Theoretical comparison of bootstrap confidence
+    # intervals, 1988); what comes after it is of order n_batches^-2 and less than it by far.
+    off = kurtosis / 12 * (z**2 - 3) - skewness_2 / 18 * (z**4 + 2 * z**2 - 3)
+    off = 2 * z * stats.norm.pdf(z) * np.abs(off) / n_batches
+    covered = (np.abs(got.exponents - truth) <= t * got.stderr).sum(0)
+    for number, margin in zip(covered, off, strict=True):
+        assert_covers(number, n_items, 0.95 - 2 * margin, 0.95 + 2 * margin)
+    # The sample variance of m numbers has relative variance 2 / (m - 1) + kurtosis / m.
+    spread = np.sqrt((2 / (n_batches - 1) + kurtosis / n_batches) / n_items)
+    expected = variance / 4 / (n_steps * n_batches)
+    ratio = (got.stderr**2).mean(0) / expected
+    assert (np.abs(ratio - 1) <= stats.norm.isf(0.5e-7) * spread).all(), ratio
 
 
 def test_intervals_cover_under_autocorrelation(rng):
-    """Growth that is AR(1) with coefficient 0.8: naive errors would cover half as often."""
-    n_items, n_layers, phi = 1000, 3200, 0.8
+    """Gaussian 2 x 2 factors times exp(x), x AR(1): log R_ii is x plus an independent term."""
+    n_items, n_batches, n_steps, phi = 500, 32, 100, 0.8
+    n_layers = n_batches * n_steps
     x = np.empty((n_items, n_layers))
     x[:, 0] = rng.standard_normal(n_items) / np.sqrt(1 - phi**2)
     for t in range(1, n_layers):
         x[:, t] = phi * x[:, t - 1] + rng.standard_normal(n_items)
-    got = jm.lyapunov_spectrum(np.exp(x)[:, :, None, None], rng=0)
-    covered = (np.abs(got.exponents) <= stats.t.ppf(0.975, 31) * got.stderr).sum()
-    # A batch of 100 steps misses 2 phi / (1 - phi^2) / 100 = 4.4 % of the variance: coverage 0.944.
-    assert stats.binom.ppf(1e-7, n_items, 0.94) <= covered
-    assert covered <= stats.binom.isf(1e-7, n_items, 0.95)
+    slopes = np.broadcast_to(np.exp(x)[:, :, None], (n_items, n_layers, 2))
+    w = gaussian(rng, n_items, n_layers, 2, 2)
+    got = jm.lyapunov_spectrum(w, slopes=slopes, rng=0)
+    half_freedom = (2 - np.arange(2)) / 2
+    truth = special.digamma(half_freedom) / 2
+
+    def variance_of_mean(n):
+        lags = np.arange(1, n)
+        of_x = (1 + 2 * ((1 - lags / n) * phi**lags).sum()) / (1 - phi**2)
+        return (of_x + special.polygamma(1, half_freedom) / 4) / n
+
+    # Batch means of AR(1) are correlated a little: what the estimate lacks of the variance.
+    total = variance_of_mean(n_layers)
+    ratio = (variance_of_mean(n_steps) - total) / (n_batches - 1) / total
+    t = stats.t.ppf(0.975, n_batches - 1)
+    chance = 1 - 2 * stats.t.sf(t * np.sqrt(ratio), n_batches - 1)
+    assert (chance > 0.94).all()
+    covered = (np.abs(got.exponents - truth) <= t * got.stderr).sum(0)
+    for number, p in zip(covered, chance, strict=True):
+        # A batch of 100 steps is normal to a tenth of Hall's term above: 0.001 at most.
+        assert_covers(number, n_items, p - 0.001, p + 0.001)
+    # Taken for independent, these steps would give less than half of the error.
+    naive = (1 / (1 - phi**2) + special.polygamma(1, half_freedom) / 4) / n_layers
+    assert (naive < total / 4).all()
 
 
 def test_residual_gaussian_chain_has_newmans_shifted_exponent(rng):
+    """I + sigma G / sqrt(n) stretches every vector by the same law: no transient, no burn-in."""
     n, variance, n_items, n_layers = 8, 0.1, 64, 4000
     w = rng.standard_normal((n_items, n_layers, n, n), dtype=np.float32)
     w *= np.float32(np.sqrt(variance / n))
-    got = jm.lyapunov_spectrum(w, shortcut=1.0, k=1, burn_in=100, rng=1).exponents[:, 0]
-    assert abs(got.mean() - 0.036578125) <= 5.5 * got.std(ddof=1) / np.sqrt(n_items) + 5e-5
+    got = jm.lyapunov_spectrum(w, shortcut=1.0, k=1, rng=1).exponents[:, 0]
+    # Student's t for the mean of 64 equal chains; rounding moves a step by some n u.
+    bound = stats.t.isf(0.5e-7, n_items - 1) * got.std(ddof=1) / np.sqrt(n_items)
+    assert abs(got.mean() - 0.036578125) <= bound + (n + 4) * 2.0**-24
 
 
 def test_known_maps():
@@ -116,8 +156,28 @@ def test_known_maps():
     w[:, 0, 0], w[:, 0, 1], w[:, 1, 0] = -2.8 * orbit[:-1, 0], 1, 0.3
     found = jm.lyapunov_spectrum(w, burn_in=1000, rng=0)
     error = np.abs(found.exponents - [0.41922, -1.62319])
-    assert (error <= 5.5 * found.stderr + 5e-6).all()
+    # Student's t of 31 degrees, and half a unit of the last digit printed.
+    assert (error <= stats.t.isf(0.5e-7, 31) * found.stderr + 5e-6).all()
     assert found.exponents.sum() == pytest.approx(np.log(0.3), abs=1e-12)
+
+
+@pytest.mark.parametrize("n", [3, 6, 12])
+@pytest.mark.parametrize("tiny", [1e-3, 1e-6, 1e-9, 1e-13])
+def test_zeros_decide_where_a_step_hides_them_in_rounding(isa, rng, n, tiny):
+    """A zero column of a factor that shrinks what is left of the last direction to its rounding."""
+    v = np.eye(n)
+    v[1:, 1:] = np.linalg.qr(rng.standard_normal((n - 1, n - 1)))[0]
+    slow, last = np.ones(n), np.ones(n)
+    slow[0], slow[-1] = 0.5, 0.4
+    last[0], last[-1] = 0, tiny
+    for before in range(3, 80, 4):
+        w = np.linalg.qr(rng.standard_normal((before + 5, n, n)))[0]
+        w[:before] = (v * slow) @ v.T
+        w[before] = (w[before] * last) @ v.T
+        got = jm.lyapunov_spectrum(w, history=True, rng=1)
+        assert np.isneginf(got.exponents).tolist() == [False] * (n - 1) + [True]
+        assert np.isfinite(got.history[:before]).all()
+        assert np.isneginf(got.history[before:, -1]).all()
 
 
 @pytest.mark.parametrize("n", [3, 20])
@@ -157,6 +217,76 @@ def test_rectangular_chains_and_chain_objects(rng):
     for chain in (w, jm.Chain([jm.Dense(a) for a in w])):
         got = jm.lyapunov_spectrum(chain, rng=4)
         np.testing.assert_allclose(got.exponents, expected[0], atol=1e-12)
+
+
+@pytest.mark.parametrize("n", [3, 9])
+def test_a_repeated_chain_is_the_list_written_out(isa, dtype, rng, n):
+    w = gaussian(rng, 2, 3, n, n).astype(dtype)
+    slopes = rng.uniform(0.5, 2, n).astype(dtype)
+    body = [jm.Dense(w[:, 0]), jm.Diagonal(slopes), jm.Residual(w[0, 1]), jm.Dense(w[1, 2])]
+    repeated = jm.lyapunov_spectrum(jm.Chain(body).repeat(40), history=True, rng=3)
+    for written in (jm.Chain(body * 40), jm.Chain([jm.Chain(body * 8).repeat(5)])):
+        got = jm.lyapunov_spectrum(written, history=True, rng=3)
+        for name in ("exponents", "stderr", "history"):
+            np.testing.assert_array_equal(getattr(got, name), getattr(repeated, name))
+
+
+def run_python(code):
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.split()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc/self/status")
+def test_memory_does_not_grow_with_depth():
+    """10^6 factors, repeated: 512 MB were they copied, 64 MB were each exponent kept."""
+    code = """
+import numpy as np, jacometry as jm
+def peak():
+    with open("/proc/self/status") as lines:
+        return next(int(x.split()[1]) for x in lines if x.startswith("VmHWM"))
+chain = jm.Chain([jm.Dense(np.eye(8) + np.tri(8) / 9), jm.Dense(np.eye(8))])
+jm.lyapunov_spectrum(chain.repeat(500), rng=0)
+before = peak()
+jm.lyapunov_spectrum(chain.repeat(5 * 10**5), rng=0)
+print((peak() - before) * 1024)
+"""
+    assert int(run_python(code)[0]) <= 2e6  # a quarter of a byte a factor and exponent
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs os.kill with SIGINT")
+@pytest.mark.parametrize("n", [2, 8, 33])
+def test_ten_million_layers_stop_soon_after_ctrl_c(n):
+    code = f"""
+import os, signal, threading, time, numpy as np, jacometry as jm
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job inherits "ignore"
+w = np.broadcast_to(np.eye({n}), (10**7, {n}, {n}))
+jm.lyapunov_spectrum(w[:10])
+sent = []
+def interrupt():
+    time.sleep(0.1)
+    sent.append(time.perf_counter())
+    os.kill(os.getpid(), signal.SIGINT)
+threading.Thread(target=interrupt).start()
+try:
+    while True:
+        jm.lyapunov_spectrum(w)
+except KeyboardInterrupt:
+    print(time.perf_counter() - sent[0])
+"""
+    # The promise is 0.1 s; ten times that tells polling from waiting on a busy machine.
+    assert float(run_python(code)[0]) < 1.0
+
+
+def test_depth_costs_calls_in_proportion_and_the_map_keeps_nothing():
+    for n_steps in (100, 1000):
+        calls = []
+        jm.lyapunov_spectrum_map(
+            lambda x, calls=calls: calls.append(0) or x, lambda x, v: 2 * v, [1.0], n_steps, k=1
+        )
+        assert len(calls) == n_steps
 
 
 def test_non_finite_input_is_named_or_propagated(isa, dtype, rng):

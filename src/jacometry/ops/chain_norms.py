@@ -180,11 +180,17 @@ def chain_norm_bounds(weights, *, slopes=None, slope_side="output", shortcut=0.0
     Notes
     -----
     Cost: one singular value decomposition per distinct factor and sample, of repeated ones once.
-    The bounds hold for the numbers given: singular values are widened by ``4 max(n) u`` of the
-    largest, where LAPACK's backward error lies, and sums by their rounding.  A smallest singular
-    value below that is taken for zero.  In a chain of layers the gap between the two grows with
-    the depth; `chain_product` and its ``log_norm`` cost as much and give the norm itself: the
-    bounds say what could be known beforehand.
+    The bounds hold for the numbers given, rounding included, whatever the decomposition returned:
+    from ``F = U S V^T + R``, singular value i of F lies within ``||R||_F`` of that of ``U S V^T``
+    (Weyl), which is ``S_i`` to a factor of ``1 +- max(||U^T U - I||_F, ||V^T V - I||_F)``
+    (Ostrowski); these norms are computed, and widened by a bound on the rounding of computing them
+    and of forming F from weights, slopes and shortcut.  Logarithms and their sums count as rounded
+    to 2 units in the last place.  All this takes about ``n^2 u`` of the largest singular value: a
+    smallest one below that is taken for zero.
+
+    In a chain of layers the gap between the two grows with the depth; `chain_product` and its
+    ``log_norm`` cost as much and give the norm itself: the bounds say what could be known
+    beforehand.
 
     Examples
     --------
@@ -212,7 +218,7 @@ def chain_norm_bounds(weights, *, slopes=None, slope_side="output", shortcut=0.0
     before = np.concatenate([zero, np.cumsum(surjective, axis=-1)], axis=-1)[..., :-1]
     after = np.concatenate([np.cumsum(injective[..., ::-1], axis=-1)[..., ::-1], zero], axis=-1)
     sizes = np.abs(np.where(np.isfinite(logs), logs, 0.0)).max(axis=0).sum(axis=-1)
-    slack = 2 * n_layers * np.finfo(float).eps * sizes
+    slack = 2 * n_layers * np.finfo(float).eps * (sizes + 2)
     initial = 0.0 if not n_layers else -np.inf
     lower = (before + top_low + after[..., 1:]).max(axis=-1, initial=initial) - slack
     return ChainNormBounds(lower, top.sum(axis=-1) + slack)
@@ -220,23 +226,23 @@ def chain_norm_bounds(weights, *, slopes=None, slope_side="output", shortcut=0.0
 
 def _log_extremes(chain, k, batch):
     """Logs of layer k: smax from below and above, inj and sur from below; each of shape batch."""
-    factor = _scaled_layer(chain, k)
+    factor, error = _scaled_layer(chain, k)
     if not np.isfinite(factor.mantissa).all():
         bad = np.argwhere(~np.isfinite(factor.mantissa))[0]
         chain.raise_non_finite(int(bad[0]) if factor.exponent.ndim else 0, k)
     if factor.mantissa.ndim == factor.exponent.ndim + 1:  # diagonal
         rows = cols = factor.shape[-1]
         values = np.abs(factor.mantissa)
-        largest, smallest = values.max(axis=-1), values.min(axis=-1)
+        largest, smallest, relative = values.max(axis=-1), values.min(axis=-1), 0.0
     else:
         rows, cols = factor.shape[-2:]
-        values = np.linalg.svd(factor.mantissa, compute_uv=False)
-        largest, smallest = values[..., 0], values[..., -1]
-    error = 4 * max(rows, cols) * np.finfo(float).eps
-    low = np.maximum(smallest - error * largest, 0)
+        values, relative, residual = _verified_svdvals(factor.mantissa)
+        largest, smallest, error = values[..., 0], values[..., -1], error + residual
+    down, up = 1 - 8 * _U, 1 + 8 * _U
+    low = np.maximum(smallest * (1 - relative) - error, 0) * down
     bounds = [
-        largest * (1 - error),
-        largest * (1 + error),
+        np.maximum(largest * (1 - relative) - error, 0) * down,
+        (largest * (1 + relative) + error) * up,
         low if rows >= cols else np.zeros_like(low),
         low if rows <= cols else np.zeros_like(low),
     ]
@@ -245,14 +251,44 @@ def _log_extremes(chain, k, batch):
     return [np.broadcast_to(log, batch) for log in logs]
 
 
+_U = 2.0**-53
+# Entries are below 1: whatever underflows in a product of them is less than this altogether.
+_UNDERFLOW = 1e-280
+
+
+def _verified_svdvals(a):
+    """Approximate singular values, and their certain relative and absolute errors."""
+    left, values, right = np.linalg.svd(a, full_matrices=False)
+    rank = values.shape[-1]
+    scaled = values[..., :, None] * right
+    residual = np.linalg.norm(a - left @ scaled, axis=(-2, -1))
+    # |fl(X Y) - X Y| <= n u |X| |Y| for sums of n terms in any order, and a norm of products is
+    # below the product of Frobenius norms; 1.01 covers the second order and the norms' rounding.
+    sizes = np.linalg.norm(left, axis=(-2, -1)) * np.linalg.norm(scaled, axis=(-2, -1))
+    residual = 1.01 * (residual + (rank + 3) * _U * (sizes + np.linalg.norm(a, axis=(-2, -1))))
+    relative = [
+        1.01
+        * (
+            np.linalg.norm(x.mT @ x - np.eye(rank), axis=(-2, -1))
+            + (x.shape[-2] + 2) * _U * np.linalg.norm(x, axis=(-2, -1)) ** 2
+        )
+        for x in (left, right.mT)
+    ]
+    return values, np.maximum(*relative), residual + _UNDERFLOW * a.any(axis=(-2, -1))
+
+
 def _scaled_layer(chain, k):
-    """Layer k in float64 for all samples: matrices, or diagonals as vectors."""
+    """Layer k in float64 for all samples, and a bound of its rounding in units of its exponent.
+
+    Matrices, the bound in the Frobenius norm; or diagonals as vectors.
+    """
     weights, slopes = (
         None if a is None else a[k] if isinstance(a, list) else a[..., k, *(slice(None),) * axes]
         for a, axes in ((chain.weights, 2), (chain.slopes, 1))
     )
     shortcut = chain.shortcut if isinstance(chain.shortcut, float) else float(chain.shortcut[k])
     item_ndim = 1 if weights is None else 2
+    error = 0.0  # in units of the factor's exponent
     if weights is None:
         factor = ScaledArray.from_array(np.asarray(slopes, np.float64), 1)
     else:
@@ -261,11 +297,33 @@ def _scaled_layer(chain, k):
             scale = ScaledArray.from_array(np.asarray(slopes, np.float64), 1)
             on_rows = SIDES[chain.slope_side] == "output"
             along = scale.mantissa[..., :, None] if on_rows else scale.mantissa[..., None, :]
-            product = ScaledArray.from_array(factor.mantissa * along)
+            raw = factor.mantissa * along
+            is_product = (factor.mantissa != 0) & (along != 0)
+            underflows = is_product & (np.abs(raw) < np.finfo(float).tiny)
+            product = ScaledArray.from_array(raw)
             exponent = product.exponent + factor.exponent + scale.exponent
             factor = ScaledArray(product.mantissa, exponent)
+            # One rounding an entry, and 2^-1074 where it underflowed before it was scaled.
+            lost = _at_exponent(underflows.sum(axis=(-2, -1)) * 2.0**-1074, -product.exponent)
+            error = 1.01 * _U * np.linalg.norm(product.mantissa, axis=(-2, -1)) + lost
     if shortcut:
         n = factor.shape[-1]
         one = np.broadcast_to(np.eye(n) if item_ndim == 2 else np.ones(n), factor.shape)
-        factor = add_scaled(factor, ScaledArray.from_array(one, item_ndim), shortcut)
-    return factor
+        total = add_scaled(factor, ScaledArray.from_array(one, item_ndim), shortcut)
+        # The sum is rounded at its own scale; what was lost before it is at that of the terms.
+        top = np.maximum(factor.exponent, np.frexp(shortcut)[1])
+        error = _at_exponent(error, factor.exponent - total.exponent)
+        error = (
+            error
+            + _at_exponent(n * n * 2.0**-1070, top - total.exponent)
+            + 1.01 * _U * n * total.mantissa.any()
+        )
+        factor = total
+    return factor, error
+
+
+def _at_exponent(x, exponent):
+    """x 2**exponent, infinite where it overflows, rounded upwards below."""
+    with np.errstate(over="ignore"):
+        scaled = np.ldexp(x, np.clip(exponent, -5000, 5000).astype(np.intc))
+    return np.where(np.asarray(x) > 0, np.maximum(scaled, _UNDERFLOW), 0.0)

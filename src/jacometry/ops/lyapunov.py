@@ -91,8 +91,9 @@ def lyapunov_spectrum(
     ``exponents +- 2.04 stderr`` is a 95 % interval (Student's t, 31 degrees of freedom).
 
     An exponent is -inf, exactly, from the step on where zero rows, columns or slopes leave fewer
-    independent directions than it needs.  Singularity that only rounding hides is not decided: such
-    a step counts about ``log u``, u the unit roundoff.
+    independent directions than it needs, or a column is mapped to zero (entries below the smallest
+    number times their column's length count as zeros).  Singularity that only rounding hides is not
+    decided: such a step counts about ``log u``, u the unit roundoff.
 
     Cost ``2 k sum_t n_{t+1} (n_t + k)`` flops per sample; memory does not grow with depth unless
     `history` is given.  Each step perturbs its factor by a few ``n u`` of its norm, and scaling is
@@ -157,9 +158,7 @@ def lyapunov_spectrum(
     return LyapunovSpectrum(exponents, stderr, steps)
 
 
-def lyapunov_spectrum_map(
-    step, jvp, x0, n_steps, *, k=None, dt=1.0, burn_in=0, history=False, rng=None
-):
+def lyapunov_spectrum_map(step, jvp, x0, n_steps, *, k, dt=1.0, burn_in=0, history=False, rng=None):
     """Lyapunov spectrum along the orbit of a map given by functions.
 
     Parameters
@@ -173,8 +172,8 @@ def lyapunov_spectrum_map(
         Where the orbit, or each of B orbits, starts.
     n_steps : int
         Steps to take, `burn_in` included.
-    k : int, optional
-        Exponents wanted; None takes all n.
+    k : int
+        Exponents wanted, at most n.
     dt : float
         Time per step; exponents are per unit of time.
     burn_in : int
@@ -205,7 +204,8 @@ def lyapunov_spectrum_map(
     >>> import numpy as np
     >>> from jacometry import lyapunov_spectrum_map
     >>> found = lyapunov_spectrum_map(
-    ...     lambda x: 4 * x * (1 - x), lambda x, v: (4 - 8 * x)[:, None] * v, [0.3], 20_000, rng=0
+    ...     lambda x: 4 * x * (1 - x), lambda x, v: (4 - 8 * x)[:, None] * v, [0.3], 20_000, k=1,
+    ...     rng=0,
     ... )
     >>> bool(abs(found.exponents[0] - np.log(2)) < 5 * found.stderr[0] + 1e-3)
     True
@@ -223,7 +223,7 @@ def lyapunov_spectrum_map(
     dt = real_scalar("dt", dt, low=0, open_low=True)
     if burn_in >= n_steps:
         raise ValueError(f"burn_in must be less than n_steps {n_steps}, got {burn_in}")
-    n_columns = n if k is None else count("k", k, low=1)
+    n_columns = count("k", k, low=1)
     if n_columns > n:
         raise ValueError(f"k must be at most the number of variables {n}, got {n_columns}")
 

@@ -96,3 +96,30 @@ JM_FUNCTION(int, chain_log_svdvals,
             (const jm_chain *chain, ptrdiff_t sample, ptrdiff_t max_width, ptrdiff_t begin,
              ptrdiff_t end, double *values, double *errors, ptrdiff_t *bad_layer, void *work),
             (chain, sample, max_width, begin, end, values, errors, bad_layer, work))
+
+/* How many items lyapunov_spectrum takes at once, at most; at least 1. */
+JM_FUNCTION(ptrdiff_t, lyapunov_spectrum_group, (const jm_lyapunov *job), (job))
+
+/* Bytes of `work` for lyapunov_spectrum.  Of `job` both read the first three fields alone. */
+JM_FUNCTION(size_t, lyapunov_spectrum_work, (const jm_lyapunov *job), (job))
+
+/*
+ * Growth rates of the independent directions of F_{L-1} ... F_0, fastest first, for the items
+ * [first, first + count).
+ *
+ * job         what is asked, and where it goes: exponents and standard errors are written when
+ *             end == n_layers, the history as it comes
+ * begin, end  as for chain_product; layers count from the chain's input
+ * bad_layer   (count)  per item, the first layer with a NaN or infinity so far, or -1; the results
+ *             of that item are then NaN, and those of the others right
+ * work        lyapunov_spectrum_work(job) bytes, of one group
+ *
+ * Requires 0 <= begin < end <= n_layers, 1 <= count <= lyapunov_spectrum_group(job), 1 <= n_columns
+ * <= every width, 0 <= burn_in < n_layers, 1 <= n_batches <= n_layers - burn_in, and a finite start
+ * without a zero column; a Gaussian one meets every direction.  Cost: 2 n_{k+1} (n_k + n_columns)
+ * n_columns flops a layer and item.  Returns JM_OK, or JM_NON_FINITE if a bad_layer is set.
+ */
+JM_FUNCTION(int, lyapunov_spectrum,
+            (const jm_chain *chain, const jm_lyapunov *job, ptrdiff_t first, ptrdiff_t count,
+             ptrdiff_t begin, ptrdiff_t end, ptrdiff_t *bad_layer, void *work),
+            (chain, job, first, count, begin, end, bad_layer, work))

@@ -147,5 +147,6 @@ typedef struct {
 #define JM_ABI_VERSION 1
 typedef jm_chain jm_chain_v1;
 typedef jm_vectors jm_vectors_v1;
+typedef jm_lyapunov jm_lyapunov_v1;
 
 #endif
