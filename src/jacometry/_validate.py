@@ -54,6 +54,7 @@ def with_core(array, dtype, core_ndim) -> np.ndarray:
     Leading axes keep their strides, so broadcast views are not written out; where the array must be
     converted, its axes of stride 0 keep theirs.
     """
+    core_ndim = min(core_ndim, array.ndim)  # the shape is not checked yet
     flags = array.flags
     if flags.aligned and array.dtype == dtype:
         if flags.c_contiguous:
