@@ -210,6 +210,15 @@ cdef class ChainLayout:
         self.weights, self.slopes, self.shortcut = weights, slopes, shortcut
         return True
 
+    def takes(self, vectors, bint transposed):
+        """Whether kernels can read these start vectors as they lie, one for each result."""
+        cdef Elements v
+        if read_plain(vectors, 3, &v) != self.dtype_index or not 1 <= v.ndim <= 3:
+            return False
+        if v.shape[v.ndim - 1] != (self.n_out if transposed else self.n_in):
+            return False
+        return self.n_samples is None or v.ndim > 1 and v.shape[0] == self.n_samples
+
     def read_table(self, ChainLayout other, layers, Py_ssize_t n_in, Py_ssize_t n_out,
                    Py_ssize_t max_width):
         """The layers of a table made of another chain's: for the kernels alone."""

@@ -308,21 +308,21 @@ def chain_vjp(
 def _push(chain, name, start, transposed, keep, n_threads, check_finite):
     choice("keep", keep, ("last", "all"))
     n_threads = _threads.resolve(n_threads)
-    batch = _batch_shape(chain, name, start, transposed)
-    dtype, n_layers = chain.dtype, chain.n_layers
-    given, shape = start, (*batch, start.shape[-1])
-    flags = start.flags
-    is_ready = start.dtype == dtype and flags.c_contiguous and flags.aligned
-    if not is_ready or start.shape != shape:
-        start = contiguous(np.broadcast_to(start, shape), dtype)
+    given, n_layers = start, chain.n_layers
+    has_segments = isinstance(chain, ChainSegments)
+    if not has_segments and chain.takes(start, transposed):
+        batch = start.shape[:-1]
+    else:
+        batch = _batch_shape(chain, name, start, transposed)
+        start = contiguous(np.broadcast_to(start, (*batch, start.shape[-1])), chain.dtype)
 
-    if isinstance(chain, ChainSegments):
+    if has_segments:
         if check_finite:
             finite_scan(name, given)
         compiled = _compiled(n_threads, check_finite)
         return ChainTrace(*push_segments(chain, start, transposed, keep, compiled, check_finite))
 
-    n_vectors = math.prod(batch)
+    n_vectors = math.prod(batch) if batch else 1
 
     if not n_layers or not n_vectors or chain.has_empty_width or _backend.is_reference():
         if check_finite:
