@@ -1,9 +1,10 @@
 """What a product of its own costs beside its multiply-adds: `CALL_COST` of ops/_chain_runs.py.
 
-A rectangular chain is taken in runs, and a run of its own is a call: planned in Python, laid out in a
-table, its product stored and read again.  Chains whose last half is a product of its own are timed
-against the same layers in one run; the difference is given in the unit of the planner, multiply-adds
-at the rate of the kernel.
+A rectangular chain is taken in runs, and a run of its own is a call: planned in Python, laid out in
+a table, its product stored and read again.  Chains whose last half is a product of its own are
+timed against the same layers in one run; the difference is given in the unit of the planner,
+multiply-adds at the rate of the kernel.  The batch shares it, and the order must not depend on the
+batch's size.
 
     python bench/fit_call_cost.py
 """

@@ -106,7 +106,7 @@ def _check_shortcut(shortcut, n_layers):
 
 
 def _require_range(shortcut, dtype):
-    """Raise where a checked `shortcut` does not fit into the dtype that the chain is computed in."""
+    """Raise where a checked `shortcut` does not fit into the dtype of the chain."""
     info = np.finfo(dtype)
     size = np.abs(np.atleast_1d(shortcut))
     bad = np.flatnonzero((size > info.max) | ((size < info.tiny) & (size > 0)))

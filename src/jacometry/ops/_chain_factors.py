@@ -51,9 +51,11 @@ def is_known(runs: list[Run]) -> bool:
 def _may_gain(layers, fuse):
     """Whether a layer might be spared, or known, were the slopes on the other side."""
     for layer in layers:
-        if layer.weights is None:
-            if fuse if layer.opaque is None else isinstance(layer.opaque, Residual):
+        if layer.opaque is not None:
+            if isinstance(layer.opaque, Residual):
                 return True
+        elif fuse and layer.weights is None:
+            return True
     return False
 
 

@@ -9,8 +9,8 @@ from .. import _kernels
 from ._chain_arrays import ChainArrays
 from ._parenthesise import fan_splits, least_cost_order, narrowest
 
-# What a product of its own must save, in multiply-adds per sample: about what its call costs, and
-# what planning costs per layer.
+# What a product of its own must save, in multiply-adds per sample: about what its call costs, where
+# tens of samples share it (bench/fit_call_cost.py), and what planning costs per layer.
 CALL_COST = 1 << 14
 # Products that wait for their run, of as many samples as fit, take this many bytes.
 WAITING_BYTES = 1 << 23

@@ -160,9 +160,7 @@ def chain_product(
             chain, runs, mantissa.reshape(whole), exponent.reshape(n_items), n_threads, check_finite
         )
     else:
-        bad = _kernels.chain_product(
-            chain, n_items, mantissa, exponent, n_threads, False, None
-        )
+        bad = _kernels.chain_product(chain, n_items, mantissa, exponent, n_threads, False, None)
 
     if bad is not None and check_finite:
         chain.raise_non_finite(*bad)
