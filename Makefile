@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 C_FILES = csrc/*.[ch] csrc/kernels/*.h src/jacometry/include/jacometry/*.h tests/c/*.[ch] \
 	tests/abi/*.c examples/embedding/*.c
-CYTHON_FILES = src/jacometry/*.pyx src/jacometry/*.pxd examples/embedding/*.pyx
+CYTHON_FILES = src/jacometry/*.pyx src/jacometry/*.pxi src/jacometry/*.pxd examples/embedding/*.pyx
 
 .PHONY: demo test lint clean
 

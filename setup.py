@@ -23,6 +23,7 @@ C_HEADERS = [
     "csrc/kernels.def",
     *map(str, Path("src/jacometry/include/jacometry").glob("*.h")),
 ]
+CYTHON_PARTS = [*map(str, Path("src/jacometry").glob("*.px[di]"))]
 # One wheel serves every later CPython through the stable ABI; free-threaded builds have none yet.
 FREE_THREADED = bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
 LIMITED_API = None if FREE_THREADED else "0x030B0000"
@@ -97,7 +98,7 @@ def compiled(name, *c_sources):
     return Extension(
         f"jacometry.{name}",
         sources=[f"src/jacometry/{name}.pyx", *c_sources],
-        depends=C_HEADERS,
+        depends=[*C_HEADERS, *CYTHON_PARTS],
         include_dirs=["csrc", "src/jacometry/include"],
         define_macros=[("Py_LIMITED_API", LIMITED_API)] if LIMITED_API else [],
         py_limited_api=LIMITED_API is not None,

@@ -2,8 +2,6 @@ from typing import Any
 
 import numpy as np
 
-from .ops._chain_arrays import ChainArrays
-
 c_api: Any
 
 def available_isas() -> list[str]: ...
@@ -12,20 +10,56 @@ def select_isa(name: str) -> None: ...
 def openmp_max_threads() -> int: ...
 def has_openmp() -> bool: ...
 def address_of(array: np.ndarray) -> int: ...
+
+class ChainLayout:
+    n_layers: int
+    n_in: int
+    n_out: int
+    max_width: int
+    slope_side: int
+    has_empty_width: bool
+    has_shared_weights: bool
+    n_samples: int | None
+    widths: list[int] | None
+    layers: np.ndarray | None
+    weights: Any
+    slopes: Any
+    shortcut: Any
+    origins: list[tuple[int, int]] | None
+    path: str
+    factors_per_period: int
+    first_factor: int
+    @property
+    def dtype(self) -> np.dtype: ...
+    def read_stacked(self, weights: Any, slopes: Any, slope_side: int, vectors: Any) -> bool: ...
+    def set_shortcut(self, shortcut: float | np.ndarray) -> None: ...
+    def read_listed(
+        self,
+        weights: list,
+        slopes: list | None,
+        slope_side: int,
+        shortcut: float | np.ndarray,
+        vectors: Any,
+        layers: np.ndarray,
+        n_repeats: int,
+        has_identities: bool,
+    ) -> bool: ...
+    def takes(self, vectors: Any, transposed: bool) -> bool: ...
+    def read_table(
+        self, other: ChainLayout, layers: np.ndarray, n_in: int, n_out: int, max_width: int
+    ) -> None: ...
+
 def chain_product(
-    dtype: int,
-    spec: ChainArrays,
-    n_samples: int,
+    spec: ChainLayout,
+    n_items: int,
     mantissa: np.ndarray,
     exponent: np.ndarray,
-    bad_layer: np.ndarray,
-    layer_cost: float,
     n_threads: int,
     from_last: bool,
-) -> int: ...
+    bad_layer: np.ndarray | None,
+) -> tuple[int, int] | None: ...
 def chain_vectors(
-    dtype: int,
-    spec: ChainArrays,
+    spec: ChainLayout,
     transposed: bool,
     start: np.ndarray,
     n_vectors: int,
@@ -39,7 +73,7 @@ def chain_vectors(
 ) -> tuple[int, int] | None: ...
 def chain_log_svdvals(
     dtype: int,
-    spec: ChainArrays,
+    spec: ChainLayout,
     n_samples: int,
     values: np.ndarray,
     errors: np.ndarray,
@@ -49,7 +83,7 @@ def chain_log_svdvals(
 ) -> int: ...
 def lyapunov_spectrum(
     dtype: int,
-    spec: ChainArrays,
+    spec: ChainLayout,
     is_square: bool,
     n_columns: int,
     burn_in: int,

@@ -1,7 +1,8 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, freethreading_compatible=True
 """The only module that links csrc: picks a table slot, releases the GIL, loops over items."""
 from cpython.buffer cimport (
-    PyBUF_SIMPLE, PyBUF_STRIDED_RO, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer,
+    PyBUF_RECORDS_RO, PyBUF_SIMPLE, PyBUF_STRIDED_RO, PyBUF_WRITABLE, PyBuffer_Release,
+    PyObject_GetBuffer,
 )
 from cpython.pycapsule cimport PyCapsule_New
 from cython.parallel cimport parallel, prange, threadid
@@ -145,6 +146,9 @@ cdef extern from "host.h" nogil:
 cdef extern from "Python.h":
     # Declared again because the stock cimport swallows KeyboardInterrupt in places.
     int PyErr_CheckSignals() except -1
+    # And this one so that a refusal is an answer, not an exception.
+    int PyObject_TryBuffer "PyObject_GetBuffer"(object, Py_buffer *, int) noexcept
+    void PyErr_Clear() noexcept
 
 
 active = jm_tables[jm_n_tables() - 1]
@@ -210,6 +214,9 @@ cdef void *output(object array) except? NULL:
 
 # What a vector costs in a layer beside the product, in flops: its norm, and its share of the loops.
 cdef double VECTOR_COST = 100.0
+# Vectors that share all weights are two groups at least, for two threads, where these would be no
+# smaller than this: each group reads the weights again.
+cdef Py_ssize_t LEAST_GROUP = 16
 
 
 cdef struct Plan:
@@ -248,50 +255,67 @@ cdef Py_ssize_t first_bad(const Py_ssize_t *bad_layer, Py_ssize_t n_items) noexc
     return -1
 
 
-cdef int read_stack(object array, int core_ndim, const void **elements, Py_ssize_t *sample_stride,
-                    Py_ssize_t *layer_stride) except -1:
-    """Where a stacked array (L, ...) or (B, L, ...) lies, with its strides in elements."""
-    cdef Py_buffer view
-    if array is None:
-        return 0
-    PyObject_GetBuffer(array, &view, PyBUF_STRIDED_RO)
-    elements[0] = view.buf
-    layer_stride[0] = view.strides[view.ndim - core_ndim - 1] // view.itemsize
-    if view.ndim > core_ndim + 1:
-        sample_stride[0] = view.strides[0] // view.itemsize
-    PyBuffer_Release(&view)
+include "_chain_layout.pxi"
+
+
+cdef int read_chain(ChainLayout spec, jm_chain *chain) except -1:
+    """A chain of ops/_chain_arrays.py as the C descriptor."""
+    chain[0] = spec.chain
     return 0
 
 
-cdef int read_chain(object spec, jm_chain *chain) except -1:
-    """A ChainArrays of ops/chain.py as the C descriptor."""
-    memset(chain, 0, sizeof(jm_chain))
-    chain.n_layers = spec.n_layers
-    chain.slope_side = spec.slope_side
-    layers = spec.layers
-    if layers is not None:
-        chain.n_distinct = len(layers)
-        chain.layers = <const jm_layer *>address(layers)
-        chain.first = chain.layers[0]
-        return 0
-    chain.n_distinct = 1
-    read_stack(spec.weights, 2, &chain.first.weights, &chain.first.weights_stride,
-               &chain.weights_layer_stride)
-    read_stack(spec.slopes, 1, &chain.first.slopes, &chain.first.slopes_stride,
-               &chain.slopes_layer_stride)
-    chain.first.rows = chain.first.cols = spec.max_width
-    shortcut = spec.shortcut
-    if type(shortcut) is float:
-        chain.first.shortcut = shortcut
-    else:
-        chain.shortcuts = <const double *>address(shortcut)
+# One item, or one group of them, through layers [begin, end): a kernel with the arguments of a call.
+ctypedef void (*item_kernel)(const void *call, Py_ssize_t i, Py_ssize_t begin, Py_ssize_t end,
+                             char *work) noexcept nogil
+
+
+cdef int run_items(item_kernel kernel, const void *call, const Plan *cut, Py_ssize_t n_items,
+                   Py_ssize_t n_layers, size_t bytes, char *work) except -1:
+    """Every item through every layer, as the plan cuts them, `bytes` of work for each space."""
+    cdef Py_ssize_t i, lo = 0, hi, begin, end, space
+    cdef jm_fp_environment saved
+    while lo < n_items:
+        hi = min(lo + cut.items_per_round, n_items)
+        begin = 0
+        while begin < n_layers:
+            end = min(begin + cut.layers_per_round, n_layers)
+            if cut.n_threads == 1:  # a team of one would cost more than a small item
+                with nogil:
+                    saved = jm_fp_enter()
+                    for i in range(lo, hi):
+                        space = i - lo if end - begin < n_layers else 0
+                        kernel(call, i, begin, end, work + space * bytes)
+                    jm_fp_leave(saved)
+            else:
+                with nogil, parallel(num_threads=cut.n_threads):
+                    saved = jm_fp_enter()
+                    for i in prange(lo, hi, schedule="dynamic", chunksize=cut.grain):
+                        space = i - lo if end - begin < n_layers else threadid()
+                        kernel(call, i, begin, end, work + space * bytes)
+                    jm_fp_leave(saved)
+            PyErr_CheckSignals()
+            begin = end
+        lo = hi
     return 0
+
+
+cdef char *workspace(size_t bytes, str name) except NULL:
+    cdef char *work = <char *>jm_malloc(bytes)
+    if work == NULL:
+        raise MemoryError(f"no memory for the workspace of {name}")
+    return work
+
+
+cdef object first_bad_of(const Py_ssize_t *bad_layer, Py_ssize_t n_items):
+    """The first item with a layer named in bad_layer, and that layer, or None."""
+    cdef Py_ssize_t i = first_bad(bad_layer, n_items)
+    return None if i < 0 else (i, bad_layer[i])
 
 
 cdef struct ProductCall:
     # What one call of chain_product gives to every item.
     chain_product_t kernel
-    jm_chain chain
+    const jm_chain *chain
     Py_ssize_t max_width
     Py_ssize_t item_bytes
     char *out
@@ -299,69 +323,70 @@ cdef struct ProductCall:
     Py_ssize_t *bad_layer
 
 
-cdef inline void multiply(const ProductCall *call, Py_ssize_t i, Py_ssize_t begin, Py_ssize_t end,
-                          char *work) noexcept nogil:
-    call.kernel(&call.chain, i, call.max_width, begin, end, call.out + i * call.item_bytes,
+cdef void multiply_item(const void *given, Py_ssize_t i, Py_ssize_t begin, Py_ssize_t end,
+                        char *work) noexcept nogil:
+    cdef const ProductCall *call = <const ProductCall *>given
+    call.kernel(call.chain, i, call.max_width, begin, end, call.out + i * call.item_bytes,
                 call.exponent + i, call.bad_layer + i, work)
 
 
-def chain_product(int dtype, spec, Py_ssize_t n_samples, mantissa, exponent, bad_layer,
-                  double layer_cost, int n_threads, bint from_last):
+def chain_product(ChainLayout spec, Py_ssize_t n_items, mantissa, exponent, int n_threads,
+                  bint from_last, bad_layer):
+    """The first item that met a NaN or infinity and the layer, or None; all where bad_layer asks."""
     cdef ProductCall call
-    read_chain(spec, &call.chain)
-    call.chain.from_last = from_last
-    cdef Py_ssize_t n_in = spec.n_in, n_out = spec.n_out, n_layers = call.chain.n_layers
-    call.kernel = active.chain_product[dtype]
+    cdef jm_chain chain = spec.chain
+    chain.from_last = from_last
+    cdef Py_ssize_t n_columns = spec.n_out if from_last else spec.n_in
+    call.kernel, call.chain = active.chain_product[spec.dtype_index], &chain
     call.max_width = spec.max_width
-    call.item_bytes = n_out * n_in * (8 if dtype else 4)
+    call.item_bytes = spec.n_out * spec.n_in * (8 if spec.dtype_index else 4)
     call.out = <char *>output(mantissa)
     call.exponent = <int64_t *>output(exponent)
-    call.bad_layer = <Py_ssize_t *>output(bad_layer)
-    cdef Plan cut = plan(n_samples, n_layers, layer_cost, n_threads)
-    cdef size_t bytes = active.chain_product_work[dtype](call.max_width, n_out if from_last else n_in)
-    cdef char *work = <char *>jm_malloc(bytes * cut.n_spaces)
-    cdef Py_ssize_t i, lo = 0, hi, begin, end, space
-    cdef jm_fp_environment saved
-    if work == NULL:
-        raise MemoryError("no memory for the workspace of chain_product")
+    cdef double layer_cost = 2.0 * spec.max_width * spec.max_width * n_columns
+    cdef Plan cut = plan(n_items, spec.n_layers, layer_cost, n_threads)
+    cdef size_t bytes = active.chain_product_work[spec.dtype_index](spec.max_width, n_columns)
+    cdef char *work = workspace(bytes * cut.n_spaces + n_items * sizeof(Py_ssize_t), "chain_product")
     try:
-        while lo < n_samples:
-            hi = min(lo + cut.items_per_round, n_samples)
-            begin = 0
-            while begin < n_layers:
-                end = min(begin + cut.layers_per_round, n_layers)
-                if cut.n_threads == 1:  # a team of one would cost more than a small item
-                    with nogil:
-                        saved = jm_fp_enter()
-                        for i in range(lo, hi):
-                            space = i - lo if end - begin < n_layers else 0
-                            multiply(&call, i, begin, end, work + space * bytes)
-                        jm_fp_leave(saved)
-                else:
-                    with nogil, parallel(num_threads=cut.n_threads):
-                        saved = jm_fp_enter()
-                        for i in prange(lo, hi, schedule="dynamic", chunksize=cut.grain):
-                            space = i - lo if end - begin < n_layers else threadid()
-                            multiply(&call, i, begin, end, work + space * bytes)
-                        jm_fp_leave(saved)
-                PyErr_CheckSignals()
-                begin = end
-            lo = hi
+        call.bad_layer = <Py_ssize_t *>(work + bytes * cut.n_spaces)
+        if bad_layer is not None:
+            call.bad_layer = <Py_ssize_t *>output(bad_layer)
+        run_items(multiply_item, &call, &cut, n_items, spec.n_layers, bytes, work)
+        return first_bad_of(call.bad_layer, n_items)
     finally:
         jm_free(work)
-    return first_bad(call.bad_layer, n_samples)
 
 
-def chain_vectors(int dtype, spec, bint transposed, start, Py_ssize_t n_vectors,
+cdef struct VectorsCall:
+    # What one call of chain_jvp or chain_vjp gives to every group of vectors.
+    chain_vectors_t kernel
+    const jm_chain *chain
+    const jm_vectors *vectors
+    Py_ssize_t max_width
+    Py_ssize_t run             # vectors that share all weights: a group stays within them
+    Py_ssize_t groups_per_run
+    Py_ssize_t *bad_layer
+
+
+cdef void push_group(const void *given, Py_ssize_t i, Py_ssize_t begin, Py_ssize_t end,
+                     char *work) noexcept nogil:
+    cdef const VectorsCall *call = <const VectorsCall *>given
+    cdef Py_ssize_t run = call.run, n_groups = call.groups_per_run, place = i % n_groups
+    cdef Py_ssize_t first = place * run // n_groups, last = (place + 1) * run // n_groups
+    cdef Py_ssize_t start = i // n_groups * run + first
+    call.kernel(call.chain, call.vectors, call.max_width, start, last - first, begin, end,
+                call.bad_layer + start, work)
+
+
+def chain_vectors(ChainLayout spec, bint transposed, start, Py_ssize_t n_vectors,
                   Py_ssize_t per_sample, log_norms, last, last_exponents, kept, kept_exponents,
                   int n_threads):
-    """chain_jvp or chain_vjp; the first vector that met a NaN and the layer, or None."""
-    cdef jm_chain chain
+    """chain_jvp or chain_vjp; the first vector that met a NaN or infinity and the layer, or None."""
+    cdef VectorsCall call
     cdef jm_vectors vectors
-    read_chain(spec, &chain)
-    vectors.n_vectors = n_vectors
-    vectors.per_sample = per_sample
-    vectors.has_shared_weights = spec.has_shared_weights
+    cdef int dtype = spec.dtype_index
+    cdef bint is_shared = spec.has_shared_weights
+    vectors.n_vectors, vectors.per_sample = n_vectors, per_sample
+    vectors.has_shared_weights = is_shared
     vectors.start = address(start)
     vectors.log_norms = <double *>output(log_norms)
     cdef void *far_end[2]
@@ -370,54 +395,24 @@ def chain_vectors(int dtype, spec, bint transposed, start, Py_ssize_t n_vectors,
     if kept is not None:
         vectors.kept = <void **>address(kept)
     vectors.kept_exponents = <int64_t **>address(kept_exponents)
-    cdef chain_vectors_t kernel = active.chain_vjp[dtype] if transposed else active.chain_jvp[dtype]
-    cdef Py_ssize_t max_width = spec.max_width
-    cdef int is_shared = vectors.has_shared_weights
-    cdef Py_ssize_t most = active.chain_vectors_group[dtype](max_width, is_shared)
-    # Groups stay within runs of vectors that share all weights.
-    cdef Py_ssize_t run = n_vectors if is_shared else per_sample
-    cdef Py_ssize_t groups_per_run = (run + most - 1) // most
-    # Nearly equal groups: a vector's digits do not depend on them.
-    cdef Py_ssize_t group = (run + groups_per_run - 1) // groups_per_run
-    cdef Py_ssize_t n_groups = groups_per_run * (n_vectors // run)
-    cdef double vector_cost = 2.0 * max_width * max_width + VECTOR_COST
-    cdef Plan cut = plan(n_groups, chain.n_layers, vector_cost * group, n_threads)
-    cdef size_t bytes = active.chain_vectors_work[dtype](max_width)
-    cdef char *work = <char *>jm_malloc(bytes * cut.n_spaces + n_vectors * sizeof(Py_ssize_t))
-    cdef Py_ssize_t *bad = <Py_ssize_t *>(work + bytes * cut.n_spaces)
-    cdef Py_ssize_t i, lo, hi, begin, end, space, first, count
-    cdef jm_fp_environment saved
-    if work == NULL:
-        raise MemoryError("no memory for the workspace of chain_jvp or chain_vjp")
+    call.kernel = active.chain_vjp[dtype] if transposed else active.chain_jvp[dtype]
+    call.chain, call.vectors, call.max_width = &spec.chain, &vectors, spec.max_width
+    cdef Py_ssize_t most = active.chain_vectors_group[dtype](spec.max_width, is_shared)
+    call.run = n_vectors if is_shared else per_sample
+    call.groups_per_run = (call.run + most - 1) // most
+    cdef double vector_cost = 2.0 * spec.max_width * spec.max_width + VECTOR_COST
+    if call.run == n_vectors and vector_cost * n_vectors * spec.n_layers >= SERIAL:
+        call.groups_per_run = max(call.groups_per_run, min(2, n_vectors // LEAST_GROUP))
+    cdef Py_ssize_t n_groups = call.groups_per_run * (n_vectors // call.run)
+    cdef double group_cost = vector_cost * call.run / call.groups_per_run
+    cdef Plan cut = plan(n_groups, spec.n_layers, group_cost, n_threads)
+    cdef size_t bytes = active.chain_vectors_work[dtype](spec.max_width)
+    cdef char *work = workspace(bytes * cut.n_spaces + n_vectors * sizeof(Py_ssize_t),
+                                "chain_jvp or chain_vjp")
     try:
-        for lo in range(0, n_groups, cut.items_per_round):
-            hi = min(lo + cut.items_per_round, n_groups)
-            for begin in range(0, chain.n_layers, cut.layers_per_round):
-                end = min(begin + cut.layers_per_round, chain.n_layers)
-                if cut.n_threads == 1:  # a team of one would cost two system calls
-                    with nogil:
-                        saved = jm_fp_enter()
-                        for i in range(lo, hi):
-                            space = i - lo if end - begin < chain.n_layers else 0
-                            first = i // groups_per_run * run + i % groups_per_run * group
-                            count = min(group, (i // groups_per_run + 1) * run - first)
-                            kernel(&chain, &vectors, max_width, first, count, begin, end,
-                                   bad + first, work + space * bytes)
-                        jm_fp_leave(saved)
-                    PyErr_CheckSignals()
-                    continue
-                with nogil, parallel(num_threads=cut.n_threads):
-                    saved = jm_fp_enter()
-                    for i in prange(lo, hi, schedule="dynamic", chunksize=cut.grain):
-                        space = i - lo if end - begin < chain.n_layers else threadid()
-                        first = i // groups_per_run * run + i % groups_per_run * group
-                        count = min(group, (i // groups_per_run + 1) * run - first)
-                        kernel(&chain, &vectors, max_width, first, count, begin, end, bad + first,
-                               work + space * bytes)
-                    jm_fp_leave(saved)
-                PyErr_CheckSignals()
-        i = first_bad(bad, n_vectors)
-        return None if i < 0 else (i, bad[i])
+        call.bad_layer = <Py_ssize_t *>(work + bytes * cut.n_spaces)
+        run_items(push_group, &call, &cut, n_groups, spec.n_layers, bytes, work)
+        return first_bad_of(call.bad_layer, n_vectors)
     finally:
         jm_free(work)
 

@@ -3,26 +3,25 @@
 import math
 import operator
 import os
-from functools import cache
 from pathlib import Path
 
 from . import _kernels
 
 MAX_THREADS = 1024
 _forked = False
+_most = 0  # what None may take; 0 until it is first asked for
 
 
 def _after_fork_in_child():
     # An OpenMP runtime that had a team before fork() would wait for threads that do not exist.
-    global _forked
-    _forked = True
+    global _forked, _most
+    _forked, _most = True, 1
 
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
-@cache
 def _cgroup_quota() -> int:
     """CPUs granted by the control group (v2, then v1), rounded up; MAX_THREADS without a limit."""
     try:
@@ -43,10 +42,12 @@ def _cgroup_quota() -> int:
 
 def resolve(n_threads) -> int:
     """The team size for `n_threads`: None is the smaller of OpenMP's limit and the CPU quota."""
+    global _most
     if n_threads is None:
-        if _forked:
-            return 1
-        return max(1, min(_kernels.openmp_max_threads(), _cgroup_quota()))
+        if not _most:
+            _most = _cgroup_quota()
+        limit = _kernels.openmp_max_threads()
+        return limit if limit < _most else _most
     if isinstance(n_threads, bool):
         raise TypeError("n_threads must be a positive integer or None, got a bool")
     try:

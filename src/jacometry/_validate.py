@@ -7,6 +7,7 @@ import operator
 import numpy as np
 
 _KINDS = "biuf"
+_PIECE = 1 << 20  # entries
 _FLOAT32: np.dtype = np.dtype(np.float32)
 _FLOAT64: np.dtype = np.dtype(np.float64)
 
@@ -54,6 +55,7 @@ def with_core(array, dtype, core_ndim) -> np.ndarray:
     Leading axes keep their strides, so broadcast views are not written out; where the array must be
     converted, its axes of stride 0 keep theirs.
     """
+    core_ndim = min(core_ndim, array.ndim)  # the shape is not checked yet
     flags = array.flags
     if flags.aligned and array.dtype == dtype:
         if flags.c_contiguous:
@@ -66,7 +68,21 @@ def with_core(array, dtype, core_ndim) -> np.ndarray:
             return array
     leading = array.strides[: array.ndim - core_ndim]
     once = tuple(slice(0, 1) if stride == 0 else slice(None) for stride in leading)
-    return np.broadcast_to(np.ascontiguousarray(array[once], dtype=dtype), array.shape)
+    return np.broadcast_to(_copied(array[once], dtype), array.shape)
+
+
+def _copied(array, dtype) -> np.ndarray:
+    """A C-contiguous copy, in pieces of about 10 ms: Ctrl-C is answered between them."""
+    copy = np.empty(array.shape, dtype)
+    if array.size <= _PIECE:
+        copy[...] = array
+        return copy
+    axis = int(np.argmax(array.shape))
+    step = max(1, _PIECE * array.shape[axis] // array.size)
+    for low in range(0, array.shape[axis], step):
+        piece = (*(slice(None),) * axis, slice(low, low + step))
+        copy[piece] = array[piece]
+    return copy
 
 
 def contiguous(array, dtype) -> np.ndarray:

@@ -37,7 +37,7 @@ def layers_of(chain: Chain, *, fuse: bool) -> tuple[str, list[Run]]:
     stands at; without, every factor is a layer of its own, so that interfaces are the chain's.
     """
     output = [Run(_layers(p, "output", fuse), n, len(p)) for p, n in chain.runs]
-    if not any(_may_gain(layer, fuse) for run in output for layer in run.layers):
+    if not any(_may_gain(run.layers, fuse) for run in output):
         return "output", output
     found = [Run(_layers(p, "input", fuse), n, len(p)) for p, n in chain.runs]
     return ("input", found) if _work(found) < _work(output) else ("output", output)
@@ -48,11 +48,15 @@ def is_known(runs: list[Run]) -> bool:
     return all(layer.opaque is None for run in runs for layer in run.layers)
 
 
-def _may_gain(layer, fuse):
+def _may_gain(layers, fuse):
     """Whether a layer might be spared, or known, were the slopes on the other side."""
-    if layer.opaque is not None:
-        return isinstance(layer.opaque, Residual)
-    return fuse and layer.weights is None
+    for layer in layers:
+        if layer.opaque is not None:
+            if isinstance(layer.opaque, Residual):
+                return True
+        elif fuse and layer.weights is None:
+            return True
+    return False
 
 
 def _work(runs):
@@ -64,8 +68,7 @@ def _work(runs):
 def _layers(factors, side, fuse):
     layers: list[Layer] = []
     for k, factor in enumerate(factors):
-        layer = _layer(factor, side)
-        layer.weights_from = layer.slopes_from = k
+        layer = _layer(factor, side, k)
         if fuse and layers and _joins(layers[-1], layer, side):
             previous = layers.pop()
             layer = Layer(
@@ -80,6 +83,8 @@ def _layers(factors, side, fuse):
 
 def _joins(first, second, side):
     """Whether two neighbours are a Dense and a Diagonal, in the order that suits the side."""
+    if (first.weights is None) == (second.weights is None):
+        return False
     dense, diagonal = (first, second) if side == "output" else (second, first)
     return (
         dense.weights is not None
@@ -90,20 +95,20 @@ def _joins(first, second, side):
     )
 
 
-def _layer(factor, side):
+def _layer(factor, side, k):
     if isinstance(factor, Dense):
-        return Layer(weights=factor.weights)
+        return Layer(factor.weights, None, 0.0, k, k)
     if isinstance(factor, Diagonal) or (
         isinstance(factor, BatchNorm) and not factor.couples_samples
     ):
-        return Layer(slopes=factor.slopes)
+        return Layer(None, factor.slopes, 0.0, k, k)
     if isinstance(factor, Residual) and len(factor.chain) <= 2:
         branch = _layers(tuple(factor.chain), side, fuse=True)
         if len(branch) == 1 and branch[0].opaque is None and branch[0].shortcut == 0:
             slopes = _times(factor.scale, branch[0].slopes, factor)
             if slopes is not False:
-                return Layer(weights=branch[0].weights, slopes=slopes, shortcut=1.0)
-    return Layer(opaque=factor)
+                return Layer(branch[0].weights, slopes, 1.0, k, k)
+    return Layer(None, None, 0.0, k, k, factor)
 
 
 def _times(scale, slopes, factor):

@@ -1,6 +1,5 @@
 """A chain of rectangular factors multiplied in the order of least cost: as runs of the kernel."""
 
-from dataclasses import replace
 from itertools import accumulate, groupby, pairwise
 from typing import NamedTuple
 
@@ -10,8 +9,8 @@ from .. import _kernels
 from ._chain_arrays import ChainArrays
 from ._parenthesise import fan_splits, least_cost_order, narrowest
 
-# What a product of its own must save, in multiply-adds per sample: about what its call costs, and
-# what planning costs per layer.
+# What a product of its own must save, in multiply-adds per sample: about what its call costs, where
+# tens of samples share it (bench/fit_call_cost.py), and what planning costs per layer.
 CALL_COST = 1 << 14
 # Products that wait for their run, of as many samples as fit, take this many bytes.
 WAITING_BYTES = 1 << 23
@@ -44,7 +43,7 @@ def runs_of(chain: ChainArrays):
     is_own = [False] * n_layers
     if chain.n_samples is not None:
         for name, core_ndim in (("weights", 2), ("slopes", 1)):
-            arrays = getattr(chain, name)
+            arrays = getattr(chain, name) or [None]
             has_own = [a is not None and a.ndim > core_ndim for a in arrays]
             is_own = [own or has_own[k % len(arrays)] for k, own in enumerate(is_own)]
     n_own = [0, *accumulate(is_own)]
@@ -200,16 +199,13 @@ def _multiply_run(chain, run, lo, hi, products, out, n_threads, check_finite):
             extra += factor[1]
 
     bad_layer = np.empty(n_items, np.intp)
-    max_width = max(widths[k] for k in points)
-    bad_item = _kernels.chain_product(
-        int(chain.dtype == np.float64),
-        replace(chain, layers=layers, n_layers=len(layers), n_in=n_in, n_out=n_out,
-                max_width=max_width),
-        n_items, mantissa, exponent, bad_layer,
-        2.0 * max_width**2 * (n_out if run.from_last else n_in), n_threads, run.from_last,
-    )  # fmt: skip
-    if check_finite and bad_item >= 0:
-        chain.raise_non_finite(lo + bad_item, points[int(bad_layer[bad_item])])
+    part = ChainArrays()
+    part.read_table(chain, layers, n_in, n_out, max(widths[k] for k in points))
+    bad = _kernels.chain_product(
+        part, n_items, mantissa, exponent, n_threads, run.from_last, bad_layer
+    )
+    if bad is not None and check_finite:
+        chain.raise_non_finite(lo + bad[0], points[bad[1]])
     if extra.any():
         is_plain = bad_layer >= 0
         for i in np.flatnonzero(is_plain):

@@ -131,46 +131,44 @@ def chain_product(
         room[0][...], room[1][...] = product.mantissa, product.exponent
         return out
 
-    n_items = 1 if chain.n_samples is None else chain.n_samples
-    n_in = chain.n_in
+    n_samples, n_in = chain.n_samples, chain.n_in
+    batch = () if n_samples is None else (n_samples,)
+    n_items = 1 if n_samples is None else n_samples
     if out is None:
-        mantissa = np.empty((n_items, chain.n_out, n_in), chain.dtype)
-        exponent = np.empty(n_items, np.int64)
+        mantissa = np.empty((*batch, chain.n_out, n_in), chain.dtype)
+        exponent = np.empty(batch, np.int64)
+        out = ScaledArray._of(mantissa, exponent)
     else:
         mantissa, exponent = _checked_out(out, chain)
-    bad_item, bad_layer = -1, np.empty(n_items, np.intp)
+    bad = None
 
     if chain.n_layers == 0:
-        mantissa[:] = np.eye(n_in) / 2
-        exponent[:] = 1 if n_in else 0
+        mantissa[...] = np.eye(n_in) / 2
+        exponent[...] = 1 if n_in else 0
     elif chain.has_empty_width or not n_items:
-        mantissa[:] = exponent[:] = 0
+        mantissa[...] = exponent[...] = 0
         _scan_empty(chain, check_finite)
     elif _backend.is_reference():
         reference = _backend.reference("chain")
         for i in range(n_items):
-            mantissa[i], exponent[i] = reference.chain_product(**chain.sample(i))
+            at = i if batch else ...
+            mantissa[at], exponent[at] = reference.chain_product(**chain.sample(i))
         _scan_empty(chain, check_finite)
-    elif runs := runs_of(chain):
-        multiply(chain, runs, mantissa, exponent, n_threads, check_finite)
+    elif chain.widths is not None and (runs := runs_of(chain)):
+        whole = (n_items, chain.n_out, n_in)
+        multiply(
+            chain, runs, mantissa.reshape(whole), exponent.reshape(n_items), n_threads, check_finite
+        )
     else:
-        layer_cost = 2.0 * chain.max_width**2 * n_in
-        bad_item = _kernels.chain_product(
-            int(chain.dtype.itemsize == 8), chain, n_items, mantissa, exponent, bad_layer,
-            layer_cost, n_threads, False,
-        )  # fmt: skip
+        bad = _kernels.chain_product(chain, n_items, mantissa, exponent, n_threads, False, None)
 
-    if check_finite and bad_item >= 0:
-        chain.raise_non_finite(bad_item, int(bad_layer[bad_item]))
-    if out is not None:
-        return out
-    if chain.n_samples is None:
-        return ScaledArray(mantissa[0], exponent[0])
-    return ScaledArray(mantissa, exponent)
+    if bad is not None and check_finite:
+        chain.raise_non_finite(*bad)
+    return out
 
 
 def _checked_out(out, chain):
-    """Mantissa and exponent of `out` with a batch axis, if they can take the product."""
+    """Mantissa and exponent of `out`, if they can take the product."""
     if not isinstance(out, ScaledArray):
         raise TypeError(f"out must be a ScaledArray, got {type(out).__name__}")
     batch = () if chain.n_samples is None else (chain.n_samples,)
@@ -194,9 +192,7 @@ def _checked_out(out, chain):
             raise ValueError(f"out.{name} must not share memory with weights, slopes or shortcut")
     if np.may_share_memory(out.mantissa, out.exponent):
         raise ValueError("out.mantissa must not share memory with out.exponent")
-    n_items = 1 if chain.n_samples is None else chain.n_samples
-    mantissa = out.mantissa.reshape(n_items, chain.n_out, chain.n_in)
-    return mantissa, out.exponent.reshape(n_items)
+    return out.mantissa, out.exponent
 
 
 def chain_jvp(
@@ -310,21 +306,21 @@ def chain_vjp(
 def _push(chain, name, start, transposed, keep, n_threads, check_finite):
     choice("keep", keep, ("last", "all"))
     n_threads = _threads.resolve(n_threads)
-    batch = _batch_shape(chain, name, start, transposed)
-    dtype, n_layers = chain.dtype, chain.n_layers
-    given, shape = start, (*batch, start.shape[-1])
-    flags = start.flags
-    is_ready = start.dtype == dtype and flags.c_contiguous and flags.aligned
-    if not is_ready or start.shape != shape:
-        start = contiguous(np.broadcast_to(start, shape), dtype)
+    given, n_layers = start, chain.n_layers
+    has_segments = isinstance(chain, ChainSegments)
+    if not has_segments and chain.takes(start, transposed):
+        batch = start.shape[:-1]
+    else:
+        batch = _batch_shape(chain, name, start, transposed)
+        start = contiguous(np.broadcast_to(start, (*batch, start.shape[-1])), chain.dtype)
 
-    if isinstance(chain, ChainSegments):
+    if has_segments:
         if check_finite:
             finite_scan(name, given)
         compiled = _compiled(n_threads, check_finite)
         return ChainTrace(*push_segments(chain, start, transposed, keep, compiled, check_finite))
 
-    n_vectors = math.prod(batch)
+    n_vectors = math.prod(batch) if batch else 1
 
     if not n_layers or not n_vectors or chain.has_empty_width or _backend.is_reference():
         if check_finite:
@@ -345,7 +341,7 @@ def _push(chain, name, start, transposed, keep, n_threads, check_finite):
     else:
         last = _room(chain, 0 if transposed else n_layers, batch)
     bad = _kernels.chain_vectors(
-        dtype.itemsize == 8, chain, transposed, start, n_vectors, per_sample, log_norms,
+        chain, transposed, start, n_vectors, per_sample, log_norms,
         last.mantissa, last.exponent, mantissas, exponents, n_threads,
     )  # fmt: skip
     if bad is not None and check_finite:

@@ -9,6 +9,7 @@ from .._status import JacometryWarning
 # ln 2 in two parts, the first of 32 bits, so that its product with an exponent is exact.
 LOG_2_HIGH = float.fromhex("0x1.62e42feep-1")
 LOG_2_LOW = float.fromhex("0x1.a39ef35793c76p-33")
+_new = object.__new__
 
 
 class ScaledArray:
@@ -50,8 +51,9 @@ class ScaledArray:
     @classmethod
     def _of(cls, mantissa, exponent):
         """From arrays that are known to fit."""
-        scaled = object.__new__(cls)
-        scaled.mantissa, scaled.exponent = mantissa, exponent
+        scaled = _new(cls)
+        scaled.mantissa = mantissa
+        scaled.exponent = exponent
         return scaled
 
     @classmethod
