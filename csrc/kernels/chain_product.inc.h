@@ -7,6 +7,8 @@
 /* The width from which F_0 is multiplied where it lies: below, its copy costs less than a general
  * layer. */
 #define JM_IN_PLACE 24
+/* The greatest width at which samples go in lanes. */
+#define JM_LANES_WIDTH 4
 #endif
 
 /* What a product in progress keeps at the start of its workspace. */
@@ -762,4 +764,135 @@ static int JM_NAME(chain_product)(const jm_chain *chain, ptrdiff_t sample, ptrdi
     if (is_last && !is_written)
         JM_NAME(chain_write_non_finite)(n_in, chain->from_last, &space, mantissa, exponent);
     return state->bad_layer < 0 ? JM_OK : JM_NON_FINITE;
+}
+
+/*
+ * Whole products of JM_VW samples of a stacked chain, a lane each: of the weights alone, each
+ * sample's own.  Returns whether every lane stayed in the window, where chain_product gives the
+ * same bits; if not, what was written does not stand.
+ *
+ * Bound: the shuffles that bring the entries into lanes, about as many as fused operations; from
+ * main memory, its bandwidth.
+ */
+JM_INLINE int JM_NAME(chain_product_lanes)(const int n, const jm_chain *chain, ptrdiff_t first,
+                                           JM_T *mantissa, int64_t *exponent) {
+    const ptrdiff_t stride = chain->first.weights_stride;
+    const ptrdiff_t group_bytes = JM_VW * stride * (ptrdiff_t)sizeof(JM_T);
+    /* The groups to come or, where a sample is long, the layers to come. */
+    const ptrdiff_t ahead = group_bytes > 4 * JM_AHEAD || group_bytes <= 0
+                                ? JM_AHEAD
+                                : (JM_AHEAD + group_bytes - 1) / group_bytes * group_bytes;
+    /* Not as low as for one sample: on the bound itself that one decides. */
+    const JM_V low = JM_SPLAT(JM_LDEXP((JM_T)1, 1 - JM_LAZY));
+    const JM_V high = JM_SPLAT(JM_LDEXP((JM_T)1, JM_LAZY));
+    const JM_T *w = (const JM_T *)chain->first.weights + first * stride;
+    ptrdiff_t at[JM_VW];
+    JM_V product[JM_LANES_WIDTH * JM_LANES_WIDTH], next[JM_LANES_WIDTH * JM_LANES_WIDTH];
+    JM_V largest = JM_SPLAT(0), poison = JM_SPLAT(0);
+    JM_T lanes[JM_VW], powers[JM_VW];
+    int exponents[JM_VW];
+
+    for (int l = 0; l < JM_VW; l++)
+        at[l] = l * stride;
+    JM_UNROLL
+    for (int i = 0; i < n * n; i++) {
+        product[i] = JM_GATHER(w + i, at);
+        largest = JM_VMAX_ABS(product[i], largest);
+    }
+    for (ptrdiff_t k = 1; k < chain->n_layers; k++) {
+        if (JM_ANY_ABOVE(low, largest) || JM_ANY_ABOVE(largest, high))
+            return 0;
+        w += chain->weights_layer_stride;
+        largest = JM_SPLAT(0);
+        for (int l = 0; l < JM_VW; l++)
+            for (size_t line = 0; line < n * n * sizeof(JM_T); line += 64)
+                JM_PREFETCH((const char *)(w + at[l]) + ahead + line);
+        JM_UNROLL
+        for (int i = 0; i < n; i++) {
+            JM_UNROLL
+            for (int j = 0; j < n; j++)
+                next[i * n + j] = JM_SPLAT(0);
+            JM_UNROLL
+            for (int m = 0; m < n; m++) {
+                const JM_V a = JM_GATHER(w + i * n + m, at);
+                JM_UNROLL
+                for (int j = 0; j < n; j++)
+                    next[i * n + j] = JM_FMADD(a, product[m * n + j], next[i * n + j]);
+            }
+        }
+        JM_UNROLL
+        for (int i = 0; i < n * n; i++) {
+            product[i] = next[i];
+            largest = JM_VMAX_ABS(product[i], largest);
+        }
+    }
+    if (JM_ANY_ABOVE(low, largest) || JM_ANY_ABOVE(largest, high))
+        return 0;
+    JM_STORE(lanes, largest);
+    for (int l = 0; l < JM_VW; l++) {
+        exponents[l] = JM_NAME(exponent_of)(lanes[l]);
+        powers[l] = JM_NAME(power_of_two)(-exponents[l]);
+    }
+    const JM_V factor = JM_LOAD(powers);
+    JM_UNROLL
+    for (int i = 0; i < n * n; i++) {
+        product[i] *= factor;
+        poison = JM_FMADD(product[i], JM_SPLAT(0), poison);
+        JM_STORE(lanes, product[i]);
+        for (int l = 0; l < JM_VW; l++)
+            mantissa[l * n * n + i] = lanes[l];
+    }
+    for (int l = 0; l < JM_VW; l++)
+        exponent[l] = exponents[l];
+    return !JM_ANY_NAN(poison);
+}
+
+/* Samples that chain_products takes at once, at most. */
+static ptrdiff_t JM_NAME(chain_product_group)(const jm_chain *chain) {
+    const int is_plain = JM_NAME(chain_is_stacked)(chain) && !chain->first.slopes &&
+                         !chain->shortcuts && chain->first.shortcut == 0;
+    return is_plain && chain->first.weights_stride != 0 && chain->first.rows <= JM_LANES_WIDTH
+               ? JM_VW
+               : 1;
+}
+
+/*
+ * chain_product for the samples [first, first + count), bit for bit.
+ *
+ * mantissa             (count, n_L, n_0)
+ * exponent, bad_layer  (count)
+ * work                 count times chain_product_work(largest width, n_0) bytes
+ *
+ * Requires 1 <= count <= chain_product_group(chain).  Returns JM_OK, or JM_NON_FINITE if a
+ * bad_layer is set.
+ */
+static void JM_NAME(chain_products)(const jm_chain *chain, ptrdiff_t first, ptrdiff_t count,
+                                    ptrdiff_t max_width, ptrdiff_t begin, ptrdiff_t end,
+                                    void *mantissa, int64_t *exponent, ptrdiff_t *bad_layer,
+                                    void *work) {
+    int is_done = 0;
+    if (count == JM_VW && count > 1 && begin == 0 && end == chain->n_layers)
+        switch (chain->first.rows) {
+#define JM_SIZE(n)                                                                                 \
+    case n:                                                                                        \
+        is_done = JM_NAME(chain_product_lanes)(n, chain, first, mantissa, exponent);               \
+        break;
+            JM_SIZE(1)
+            JM_SIZE(2)
+            JM_SIZE(3)
+            JM_SIZE(4)
+#undef JM_SIZE
+        }
+    if (is_done) {
+        for (ptrdiff_t b = 0; b < count; b++)
+            bad_layer[b] = -1;
+        return;
+    }
+    const ptrdiff_t n_in = JM_NAME(chain_step_of)(chain, 0, first, 0).cols;
+    const ptrdiff_t n_out = JM_NAME(chain_step_of)(chain, chain->n_layers - 1, first, 0).rows;
+    const size_t bytes = JM_NAME(chain_product_work)(max_width, n_in);
+    for (ptrdiff_t b = 0; b < count; b++)
+        (void)JM_NAME(chain_product)(chain, first + b, max_width, begin, end,
+                                     (JM_T *)mantissa + b * n_out * n_in, exponent + b,
+                                     bad_layer + b, (char *)work + b * bytes);
 }

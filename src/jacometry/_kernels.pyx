@@ -78,6 +78,10 @@ ctypedef int (*variance_map_t)(
 ctypedef int (*chain_product_t)(
     const jm_chain *, Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t, void *, int64_t *,
     Py_ssize_t *, void *) noexcept nogil
+ctypedef Py_ssize_t (*chain_product_group_t)(const jm_chain *) noexcept nogil
+ctypedef void (*chain_products_t)(
+    const jm_chain *, Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t, void *, int64_t *,
+    Py_ssize_t *, void *) noexcept nogil
 ctypedef int (*chain_vectors_t)(
     const jm_chain *, const jm_vectors *, Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t,
     Py_ssize_t, Py_ssize_t *, void *) noexcept nogil
@@ -105,6 +109,8 @@ cdef extern from "jm_kernels.h" nogil:
         const char *isa
         size_t_of_two chain_product_work[2]
         chain_product_t chain_product[2]
+        chain_product_group_t chain_product_group[2]
+        chain_products_t chain_products[2]
         size_t_of_one chain_vectors_work[2]
         chain_group_t chain_vectors_group[2]
         chain_vectors_t chain_jvp[2]
@@ -290,8 +296,11 @@ cdef int read_chain(object spec, jm_chain *chain) except -1:
 
 cdef struct ProductCall:
     # What one call of chain_product gives to every item.
-    chain_product_t kernel
+    chain_product_t one
+    chain_products_t several
     jm_chain chain
+    Py_ssize_t n_samples
+    Py_ssize_t group
     Py_ssize_t max_width
     Py_ssize_t item_bytes
     char *out
@@ -301,8 +310,14 @@ cdef struct ProductCall:
 
 cdef inline void multiply(const ProductCall *call, Py_ssize_t i, Py_ssize_t begin, Py_ssize_t end,
                           char *work) noexcept nogil:
-    call.kernel(&call.chain, i, call.max_width, begin, end, call.out + i * call.item_bytes,
-                call.exponent + i, call.bad_layer + i, work)
+    cdef Py_ssize_t first = i * call.group, count = min(call.group, call.n_samples - first)
+    cdef char *out = call.out + first * call.item_bytes
+    if count == 1:
+        call.one(&call.chain, first, call.max_width, begin, end, out, call.exponent + first,
+                 call.bad_layer + first, work)
+    else:
+        call.several(&call.chain, first, count, call.max_width, begin, end, out,
+                     call.exponent + first, call.bad_layer + first, work)
 
 
 def chain_product(int dtype, spec, Py_ssize_t n_samples, mantissa, exponent, bad_layer,
@@ -311,22 +326,27 @@ def chain_product(int dtype, spec, Py_ssize_t n_samples, mantissa, exponent, bad
     read_chain(spec, &call.chain)
     call.chain.from_last = from_last
     cdef Py_ssize_t n_in = spec.n_in, n_out = spec.n_out, n_layers = call.chain.n_layers
-    call.kernel = active.chain_product[dtype]
+    call.one = active.chain_product[dtype]
+    call.several = active.chain_products[dtype]
+    call.n_samples = n_samples
+    call.group = active.chain_product_group[dtype](&call.chain)
     call.max_width = spec.max_width
     call.item_bytes = n_out * n_in * (8 if dtype else 4)
     call.out = <char *>output(mantissa)
     call.exponent = <int64_t *>output(exponent)
     call.bad_layer = <Py_ssize_t *>output(bad_layer)
-    cdef Plan cut = plan(n_samples, n_layers, layer_cost, n_threads)
-    cdef size_t bytes = active.chain_product_work[dtype](call.max_width, n_out if from_last else n_in)
+    cdef Py_ssize_t n_groups = (n_samples + call.group - 1) // call.group
+    cdef Plan cut = plan(n_groups, n_layers, layer_cost * call.group, n_threads)
+    cdef size_t bytes = call.group * active.chain_product_work[dtype](
+        call.max_width, n_out if from_last else n_in)
     cdef char *work = <char *>jm_malloc(bytes * cut.n_spaces)
     cdef Py_ssize_t i, lo = 0, hi, begin, end, space
     cdef jm_fp_environment saved
     if work == NULL:
         raise MemoryError("no memory for the workspace of chain_product")
     try:
-        while lo < n_samples:
-            hi = min(lo + cut.items_per_round, n_samples)
+        while lo < n_groups:
+            hi = min(lo + cut.items_per_round, n_groups)
             begin = 0
             while begin < n_layers:
                 end = min(begin + cut.layers_per_round, n_layers)
