@@ -79,8 +79,14 @@ PERTURBATIONS = [
     Perturbation(
         "chain_product",
         "chain_product.inc.h",
-        "mantissa[(first + j + l) * rows + i] = part[l];",
-        "mantissa[(first + j + l) * rows + i] = part[0];",
+        "(first + j + l) * rows + i",
+        "(first + j) * rows + i",
+    ),
+    Perturbation(
+        "chain_product",
+        "chain_product.inc.h",
+        "exponent[l] = exponents[l];",
+        "exponent[l] = exponents[0];",
     ),
     # The shortcut's sign; a log-norm in the wrong unit; slopes of the wrong vector.
     Perturbation(

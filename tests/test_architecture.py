@@ -63,7 +63,7 @@ def modules():
     for path in sorted(PACKAGE.rglob("*.py")):
         parts = path.relative_to(PACKAGE).with_suffix("").parts
         found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
-    return found | {name: PACKAGE / f"{name}.pyx" for name in COMPILED}
+    return found | {name: PACKAGE / f"{name}.pyx" for name in sorted(COMPILED)}
 
 
 MODULES = modules()

@@ -4,6 +4,11 @@
 #ifndef JM_ROW_BLOCK
 #define JM_ROW_BLOCK (1 << 17)
 #define JM_LEAST_ROWS 20
+/* The width from which F_0 is multiplied where it lies: below, its copy costs less than a general
+ * layer. */
+#define JM_IN_PLACE 24
+/* The greatest width at which samples go in lanes. */
+#define JM_LANES_WIDTH 4
 #endif
 
 /* What a product in progress keeps at the start of its workspace. */
@@ -276,45 +281,32 @@ JM_INLINE const char *JM_NAME(chain_square_panel)(const int nv, const int n,
 }
 
 /*
- * All panels through a square layer, plainly, with the slopes (if any) on the output side.
+ * All panels through a square layer, plainly, with the slopes (if any) on the output side.  `in` is
+ * a block or, if is_row_major, a matrix whose rows are n apart.
  *
  * Bound: flops, 2 n^3 a layer and sample, with W from L2 at 2 bytes a cycle; from main memory, n^2
  * numbers a layer up to n = 16 or so.  Rows are taken in blocks whose part of W stays in L2 while
  * the panels pass.
  */
-JM_INLINE void JM_NAME(chain_square_layer)(const ptrdiff_t n, const int is_constant,
-                                           const JM_NAME(chain_panels) * panels,
-                                           const JM_NAME(chain_step) * step, const JM_T *in,
-                                           JM_T *out, JM_NAME(chain_range) * range) {
+static void JM_NAME(chain_square_layer)(ptrdiff_t n, const JM_NAME(chain_panels) * panels,
+                                        const JM_NAME(chain_step) * step, const JM_T *in,
+                                        int is_row_major, JM_T *out, JM_NAME(chain_range) * range) {
     const char *ahead = (const char *)step->weights + JM_AHEAD;
-    if (is_constant) {
-        const int narrow = (int)panels->narrow, wide = narrow < JM_PANEL ? narrow + 1 : narrow;
-        for (ptrdiff_t p = 0; p < panels->n; p++) {
-            if (p < panels->n_narrow) {
-                ahead = JM_NAME(chain_square_panel)(narrow, (int)n, step, in, out, ahead, range);
-                in += narrow * JM_VW * n;
-                out += narrow * JM_VW * n;
-            } else {
-                ahead = JM_NAME(chain_square_panel)(wide, (int)n, step, in, out, ahead, range);
-                in += wide * JM_VW * n;
-                out += wide * JM_VW * n;
-            }
-        }
-        return;
-    }
     ptrdiff_t n_rows = JM_ROW_BLOCK / (n * (ptrdiff_t)sizeof(JM_T));
     n_rows = n_rows < JM_LEAST_ROWS ? JM_LEAST_ROWS : n_rows;
     for (ptrdiff_t begin = 0; begin < n; begin += n_rows) {
         const ptrdiff_t end = begin + n_rows < n ? begin + n_rows : n;
-        for (ptrdiff_t p = 0, at = 0; p < panels->n; p++) {
-            const ptrdiff_t nv = JM_NAME(chain_panel_width)(panels, p);
+        for (ptrdiff_t p = 0, first = 0; p < panels->n; p++) {
+            const ptrdiff_t nv = JM_NAME(chain_panel_width)(panels, p), width = nv * JM_VW;
+            const JM_T *source = in + (is_row_major ? first : first * n);
+            const ptrdiff_t stride = is_row_major ? n : width;
             switch (nv) {
-#define JM_WIDTH(width)                                                                            \
-    case width:                                                                                    \
-        if (width <= JM_PANEL)                                                                     \
-            ahead = JM_NAME(chain_rows_of)(width <= JM_PANEL ? width : 1, step, begin, end, n, n,  \
-                                           1, in + at, width * JM_VW, in + at, out + at,           \
-                                           width * JM_VW, ahead, range);                           \
+#define JM_WIDTH(v)                                                                                \
+    case v:                                                                                        \
+        if (v <= JM_PANEL)                                                                         \
+            ahead =                                                                                \
+                JM_NAME(chain_rows_of)(v <= JM_PANEL ? v : 1, step, begin, end, n, n, 1, source,   \
+                                       stride, source, out + first * n, width, ahead, range);      \
         break;
                 JM_WIDTH(1)
                 JM_WIDTH(2)
@@ -322,7 +314,26 @@ JM_INLINE void JM_NAME(chain_square_layer)(const ptrdiff_t n, const int is_const
                 JM_WIDTH(4)
 #undef JM_WIDTH
             }
-            at += nv * JM_VW * n;
+            first += width;
+        }
+    }
+}
+
+/* The same where n is a constant. */
+JM_INLINE void JM_NAME(chain_constant_layer)(const int n, const JM_NAME(chain_panels) * panels,
+                                             const JM_NAME(chain_step) * step, const JM_T *in,
+                                             JM_T *out, JM_NAME(chain_range) * range) {
+    const char *ahead = (const char *)step->weights + JM_AHEAD;
+    const int narrow = (int)panels->narrow, wide = narrow < JM_PANEL ? narrow + 1 : narrow;
+    for (ptrdiff_t p = 0; p < panels->n; p++) {
+        if (p < panels->n_narrow) {
+            ahead = JM_NAME(chain_square_panel)(narrow, n, step, in, out, ahead, range);
+            in += narrow * JM_VW * n;
+            out += narrow * JM_VW * n;
+        } else {
+            ahead = JM_NAME(chain_square_panel)(wide, n, step, in, out, ahead, range);
+            in += wide * JM_VW * n;
+            out += wide * JM_VW * n;
         }
     }
 }
@@ -362,8 +373,10 @@ JM_INLINE ptrdiff_t JM_NAME(chain_run)(const ptrdiff_t n, const int is_constant,
             step.shortcut = (JM_T)chain->shortcuts[k];
         if (scales_input)
             range = JM_NAME(chain_block)(&step, space, in, out);
+        else if (is_constant)
+            JM_NAME(chain_constant_layer)((int)n, &panels, &step, in, out, &range);
         else
-            JM_NAME(chain_square_layer)(n, is_constant, &panels, &step, in, out, &range);
+            JM_NAME(chain_square_layer)(n, &panels, &step, in, 0, out, &range);
         JM_V result = range.result[0], between = range.between[0];
         for (int v = 1; v < JM_PANEL; v++) {
             result = JM_VMAX(range.result[v], result);
@@ -485,6 +498,60 @@ static int JM_NAME(chain_first_factor)(const jm_chain *chain, ptrdiff_t sample, 
 }
 
 /*
+ * F_1 F_0 as the first block, with F_0 read where it lies, which spares the copy of a wide one.
+ * Returns whether it stands: with no slopes, shortcuts or padding, and magnitudes within the window
+ * as in chain_run.
+ */
+static int JM_NAME(chain_first_two)(const jm_chain *chain, ptrdiff_t sample,
+                                    const JM_NAME(chain_product_space) * space) {
+    const ptrdiff_t n = chain->first.rows;
+    if (!JM_NAME(chain_is_stacked)(chain) || chain->shortcuts || chain->first.shortcut != 0 ||
+        chain->first.slopes || n < JM_IN_PLACE || n % JM_VW)
+        return 0;
+    const JM_NAME(chain_step) first = JM_NAME(chain_step_of)(chain, 0, sample, 0);
+    const JM_NAME(chain_step) step = JM_NAME(chain_step_of)(chain, 1, sample, 0);
+    const JM_NAME(chain_window) window = JM_NAME(chain_window_of)(n);
+    JM_NAME(chain_range) range = JM_NAME(chain_no_range)();
+    if (JM_NAME(chain_leaves)(&window, JM_SPLAT(JM_NAME(max_abs)(n * n, first.weights)), 0,
+                              JM_SPLAT(0)))
+        return 0;
+    JM_NAME(chain_square_layer)
+    (n, &space->panels, &step, first.weights, 1, space->block[0], &range);
+    const JM_T largest = JM_NAME(chain_largest)(range.result);
+    if (JM_NAME(chain_leaves)(&window, JM_SPLAT(largest), 0, JM_SPLAT(0)))
+        return 0;
+    const JM_NAME(chain_state) start = {.largest = largest, .rows = n, .bad_layer = -1};
+    *space->state = start;
+    return 1;
+}
+
+/*
+ * Rows [begin, end) of a panel times `factor` into a matrix whose rows are n_in apart, whole
+ * vectors, ascending.  `poison` becomes NaN with the first entry that is not finite.
+ */
+JM_INLINE void JM_NAME(chain_write_rows)(const int nv, ptrdiff_t begin, ptrdiff_t end, JM_V factor,
+                                         const JM_T *panel, ptrdiff_t n_in, JM_T *out,
+                                         JM_V *poison) {
+    /* Two chains of latency a vector. */
+    JM_V odd[JM_PANEL], even[JM_PANEL];
+    JM_UNROLL
+    for (int v = 0; v < nv; v++)
+        odd[v] = even[v] = JM_SPLAT(0);
+    for (ptrdiff_t i = begin; i < end; i++) {
+        JM_UNROLL
+        for (int v = 0; v < nv; v++) {
+            const JM_V x = JM_LOAD(panel + (i * nv + v) * JM_VW) * factor, last = odd[v];
+            JM_STORE(out + i * n_in + v * JM_VW, x);
+            odd[v] = even[v];
+            even[v] = JM_FMADD(x, JM_SPLAT(0), last);
+        }
+    }
+    JM_UNROLL
+    for (int v = 0; v < nv; v++)
+        *poison += odd[v] + even[v];
+}
+
+/*
  * Writes the current block, row by row (if it is J^T, column by column), as mantissa and exponent.
  * Returns whether it is finite: if not, what was written does not stand.
  */
@@ -494,31 +561,41 @@ static int JM_NAME(chain_write)(ptrdiff_t n_in, int is_transposed,
     const JM_NAME(chain_state) *state = space->state;
     const int e = state->largest > 0 ? JM_NAME(exponent_of)(state->largest) : 0;
     const JM_V factor = JM_SPLAT(JM_NAME(power_of_two)(-e));
-    const ptrdiff_t rows = state->rows, whole_end = rows * n_in - JM_VW;
+    const ptrdiff_t rows = state->rows;
     JM_V poison = JM_SPLAT(0);
     JM_T part[JM_VW];
-    /* What the last vector of a row has too much goes to the next row's first, written later. */
+    /* What the last vector of a row has too much goes to the rows after it, written later; rows
+     * that are too near to the end for that go element by element. */
+    const ptrdiff_t excess = space->n_vectors * JM_VW - n_in,
+                    n_careful = (excess + n_in - 1) / n_in;
+    const ptrdiff_t n_whole = is_transposed || n_careful > rows ? 0 : rows - n_careful;
     const JM_T *panel = space->block[state->current] + rows * space->n_vectors * JM_VW;
     for (ptrdiff_t p = space->panels.n - 1, first = space->n_vectors * JM_VW; p >= 0; p--) {
-        const ptrdiff_t width = JM_NAME(chain_panel_width)(&space->panels, p) * JM_VW;
+        const ptrdiff_t nv = JM_NAME(chain_panel_width)(&space->panels, p), width = nv * JM_VW;
         panel -= rows * width;
         first -= width;
-        for (ptrdiff_t i = 0; i < rows; i++)
+        switch (nv) {
+#define JM_WIDTH(v)                                                                                \
+    case v:                                                                                        \
+        if (v <= JM_PANEL)                                                                         \
+            JM_NAME(chain_write_rows)                                                              \
+        (v <= JM_PANEL ? v : 1, 0, n_whole, factor, panel, n_in, mantissa + first, &poison);       \
+        break;
+            JM_WIDTH(1)
+            JM_WIDTH(2)
+            JM_WIDTH(3)
+            JM_WIDTH(4)
+#undef JM_WIDTH
+        }
+        for (ptrdiff_t i = n_whole; i < rows; i++)
             for (ptrdiff_t j = 0; j < width; j += JM_VW) {
                 const JM_V x = JM_LOAD(panel + i * width + j) * factor;
-                const ptrdiff_t at = i * n_in + first + j, left = n_in - first - j;
+                const ptrdiff_t left = n_in - first - j;
                 poison = JM_FMADD(x, JM_SPLAT(0), poison);
-                if (is_transposed) {
-                    JM_STORE(part, x);
-                    for (ptrdiff_t l = 0; l < JM_VW && l < left; l++)
-                        mantissa[(first + j + l) * rows + i] = part[l];
-                } else if (at <= whole_end) {
-                    JM_STORE(mantissa + at, x);
-                } else {
-                    JM_STORE(part, x);
-                    memcpy(mantissa + at, part,
-                           (size_t)(left < JM_VW ? left : JM_VW) * sizeof(JM_T));
-                }
+                JM_STORE(part, x);
+                for (ptrdiff_t l = 0; l < JM_VW && l < left; l++)
+                    mantissa[is_transposed ? (first + j + l) * rows + i
+                                           : i * n_in + first + j + l] = part[l];
             }
     }
     *exponent = state->largest > 0 ? state->exponent + e : 0;
@@ -655,6 +732,8 @@ static int JM_NAME(chain_product)(const jm_chain *chain, ptrdiff_t sample, ptrdi
     }
     if (begin > 0)
         memcpy(space.checkpoint, space.block[state->current], JM_NAME(chain_block_bytes)(&space));
+    else if (done == 0 && end > 1 && JM_NAME(chain_first_two)(chain, sample, &space))
+        done = 2;
     else if (done == 0 && JM_NAME(chain_first_factor)(chain, sample, n_in, &space))
         done = 1;
     else if (done == 0)
@@ -685,4 +764,135 @@ static int JM_NAME(chain_product)(const jm_chain *chain, ptrdiff_t sample, ptrdi
     if (is_last && !is_written)
         JM_NAME(chain_write_non_finite)(n_in, chain->from_last, &space, mantissa, exponent);
     return state->bad_layer < 0 ? JM_OK : JM_NON_FINITE;
+}
+
+/*
+ * Whole products of JM_VW samples of a stacked chain, a lane each: of the weights alone, each
+ * sample's own.  Returns whether every lane stayed in the window, where chain_product gives the
+ * same bits; if not, what was written does not stand.
+ *
+ * Bound: the shuffles that bring the entries into lanes, about as many as fused operations; from
+ * main memory, its bandwidth.
+ */
+JM_INLINE int JM_NAME(chain_product_lanes)(const int n, const jm_chain *chain, ptrdiff_t first,
+                                           JM_T *mantissa, int64_t *exponent) {
+    const ptrdiff_t stride = chain->first.weights_stride;
+    const ptrdiff_t group_bytes = JM_VW * stride * (ptrdiff_t)sizeof(JM_T);
+    /* The groups to come or, where a sample is long, the layers to come. */
+    const ptrdiff_t ahead = group_bytes > 4 * JM_AHEAD || group_bytes <= 0
+                                ? JM_AHEAD
+                                : (JM_AHEAD + group_bytes - 1) / group_bytes * group_bytes;
+    /* Not as low as for one sample: on the bound itself that one decides. */
+    const JM_V low = JM_SPLAT(JM_LDEXP((JM_T)1, 1 - JM_LAZY));
+    const JM_V high = JM_SPLAT(JM_LDEXP((JM_T)1, JM_LAZY));
+    const JM_T *w = (const JM_T *)chain->first.weights + first * stride;
+    ptrdiff_t at[JM_VW];
+    JM_V product[JM_LANES_WIDTH * JM_LANES_WIDTH], next[JM_LANES_WIDTH * JM_LANES_WIDTH];
+    JM_V largest = JM_SPLAT(0), poison = JM_SPLAT(0);
+    JM_T lanes[JM_VW], powers[JM_VW];
+    int exponents[JM_VW];
+
+    for (int l = 0; l < JM_VW; l++)
+        at[l] = l * stride;
+    JM_UNROLL
+    for (int i = 0; i < n * n; i++) {
+        product[i] = JM_GATHER(w + i, at);
+        largest = JM_VMAX_ABS(product[i], largest);
+    }
+    for (ptrdiff_t k = 1; k < chain->n_layers; k++) {
+        if (JM_ANY_ABOVE(low, largest) || JM_ANY_ABOVE(largest, high))
+            return 0;
+        w += chain->weights_layer_stride;
+        largest = JM_SPLAT(0);
+        for (int l = 0; l < JM_VW; l++)
+            for (size_t line = 0; line < n * n * sizeof(JM_T); line += 64)
+                JM_PREFETCH((const char *)(w + at[l]) + ahead + line);
+        JM_UNROLL
+        for (int i = 0; i < n; i++) {
+            JM_UNROLL
+            for (int j = 0; j < n; j++)
+                next[i * n + j] = JM_SPLAT(0);
+            JM_UNROLL
+            for (int m = 0; m < n; m++) {
+                const JM_V a = JM_GATHER(w + i * n + m, at);
+                JM_UNROLL
+                for (int j = 0; j < n; j++)
+                    next[i * n + j] = JM_FMADD(a, product[m * n + j], next[i * n + j]);
+            }
+        }
+        JM_UNROLL
+        for (int i = 0; i < n * n; i++) {
+            product[i] = next[i];
+            largest = JM_VMAX_ABS(product[i], largest);
+        }
+    }
+    if (JM_ANY_ABOVE(low, largest) || JM_ANY_ABOVE(largest, high))
+        return 0;
+    JM_STORE(lanes, largest);
+    for (int l = 0; l < JM_VW; l++) {
+        exponents[l] = JM_NAME(exponent_of)(lanes[l]);
+        powers[l] = JM_NAME(power_of_two)(-exponents[l]);
+    }
+    const JM_V factor = JM_LOAD(powers);
+    JM_UNROLL
+    for (int i = 0; i < n * n; i++) {
+        product[i] *= factor;
+        poison = JM_FMADD(product[i], JM_SPLAT(0), poison);
+        JM_STORE(lanes, product[i]);
+        for (int l = 0; l < JM_VW; l++)
+            mantissa[l * n * n + i] = lanes[l];
+    }
+    for (int l = 0; l < JM_VW; l++)
+        exponent[l] = exponents[l];
+    return !JM_ANY_NAN(poison);
+}
+
+/* Samples that chain_products takes at once, at most. */
+static ptrdiff_t JM_NAME(chain_product_group)(const jm_chain *chain) {
+    const int is_plain = JM_NAME(chain_is_stacked)(chain) && !chain->first.slopes &&
+                         !chain->shortcuts && chain->first.shortcut == 0;
+    return is_plain && chain->first.weights_stride != 0 && chain->first.rows <= JM_LANES_WIDTH
+               ? JM_VW
+               : 1;
+}
+
+/*
+ * chain_product for the samples [first, first + count), bit for bit.
+ *
+ * mantissa             (count, n_L, n_0)
+ * exponent, bad_layer  (count)
+ * work                 count times chain_product_work(largest width, n_0) bytes
+ *
+ * Requires 1 <= count <= chain_product_group(chain).  Returns JM_OK, or JM_NON_FINITE if a
+ * bad_layer is set.
+ */
+static void JM_NAME(chain_products)(const jm_chain *chain, ptrdiff_t first, ptrdiff_t count,
+                                    ptrdiff_t max_width, ptrdiff_t begin, ptrdiff_t end,
+                                    void *mantissa, int64_t *exponent, ptrdiff_t *bad_layer,
+                                    void *work) {
+    int is_done = 0;
+    if (count == JM_VW && count > 1 && begin == 0 && end == chain->n_layers)
+        switch (chain->first.rows) {
+#define JM_SIZE(n)                                                                                 \
+    case n:                                                                                        \
+        is_done = JM_NAME(chain_product_lanes)(n, chain, first, mantissa, exponent);               \
+        break;
+            JM_SIZE(1)
+            JM_SIZE(2)
+            JM_SIZE(3)
+            JM_SIZE(4)
+#undef JM_SIZE
+        }
+    if (is_done) {
+        for (ptrdiff_t b = 0; b < count; b++)
+            bad_layer[b] = -1;
+        return;
+    }
+    const ptrdiff_t n_in = JM_NAME(chain_step_of)(chain, 0, first, 0).cols;
+    const ptrdiff_t n_out = JM_NAME(chain_step_of)(chain, chain->n_layers - 1, first, 0).rows;
+    const size_t bytes = JM_NAME(chain_product_work)(max_width, n_in);
+    for (ptrdiff_t b = 0; b < count; b++)
+        (void)JM_NAME(chain_product)(chain, first + b, max_width, begin, end,
+                                     (JM_T *)mantissa + b * n_out * n_in, exponent + b,
+                                     bad_layer + b, (char *)work + b * bytes);
 }

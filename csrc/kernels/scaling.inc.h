@@ -57,15 +57,28 @@ static JM_MAYBE_UNUSED JM_T JM_NAME(largest_lane)(JM_V v) {
 
 /* Largest |x[i]|; infinity if an entry is not finite. */
 static JM_MAYBE_UNUSED JM_T JM_NAME(max_abs)(ptrdiff_t n, const JM_T *x) {
-    JM_V largest = JM_SPLAT(0), poison = JM_SPLAT(0); /* poison: NaN once an entry is not finite */
+    /* poison: NaN once an entry is not finite.  Four of each hide the latency. */
+    JM_V largest[4], poison[4];
+    for (int j = 0; j < 4; j++)
+        largest[j] = poison[j] = JM_SPLAT(0);
     ptrdiff_t i = 0;
+    for (; i + 4 * JM_VW <= n; i += 4 * JM_VW)
+        for (int j = 0; j < 4; j++) {
+            const JM_V v = JM_LOAD(x + i + j * JM_VW);
+            largest[j] = JM_VMAX_ABS(v, largest[j]);
+            poison[j] = JM_FMADD(v, JM_SPLAT(0), poison[j]);
+        }
     for (; i + JM_VW <= n; i += JM_VW) {
         const JM_V v = JM_LOAD(x + i);
-        largest = JM_VMAX_ABS(v, largest);
-        poison = JM_FMADD(v, JM_SPLAT(0), poison);
+        largest[0] = JM_VMAX_ABS(v, largest[0]);
+        poison[0] = JM_FMADD(v, JM_SPLAT(0), poison[0]);
     }
-    JM_T top = JM_NAME(largest_lane)(largest), bad = 0, lanes[JM_VW];
-    JM_STORE(lanes, poison);
+    for (int j = 1; j < 4; j++) {
+        largest[0] = JM_VMAX(largest[j], largest[0]);
+        poison[0] += poison[j];
+    }
+    JM_T top = JM_NAME(largest_lane)(largest[0]), bad = 0, lanes[JM_VW];
+    JM_STORE(lanes, poison[0]);
     for (int j = 0; j < JM_VW; j++)
         bad += lanes[j];
     for (; i < n; i++) {

@@ -51,7 +51,7 @@ class ChainLayout:
 
 def chain_product(
     spec: ChainLayout,
-    n_items: int,
+    n_samples: int,
     mantissa: np.ndarray,
     exponent: np.ndarray,
     n_threads: int,

@@ -79,6 +79,10 @@ ctypedef int (*variance_map_t)(
 ctypedef int (*chain_product_t)(
     const jm_chain *, Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t, void *, int64_t *,
     Py_ssize_t *, void *) noexcept nogil
+ctypedef Py_ssize_t (*chain_product_group_t)(const jm_chain *) noexcept nogil
+ctypedef void (*chain_products_t)(
+    const jm_chain *, Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t, void *, int64_t *,
+    Py_ssize_t *, void *) noexcept nogil
 ctypedef int (*chain_vectors_t)(
     const jm_chain *, const jm_vectors *, Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t,
     Py_ssize_t, Py_ssize_t *, void *) noexcept nogil
@@ -106,6 +110,8 @@ cdef extern from "jm_kernels.h" nogil:
         const char *isa
         size_t_of_two chain_product_work[2]
         chain_product_t chain_product[2]
+        chain_product_group_t chain_product_group[2]
+        chain_products_t chain_products[2]
         size_t_of_one chain_vectors_work[2]
         chain_group_t chain_vectors_group[2]
         chain_vectors_t chain_jvp[2]
@@ -313,9 +319,12 @@ cdef object first_bad_of(const Py_ssize_t *bad_layer, Py_ssize_t n_items):
 
 
 cdef struct ProductCall:
-    # What one call of chain_product gives to every item.
-    chain_product_t kernel
+    # What one call of chain_product gives to every group of samples.
+    chain_product_t one
+    chain_products_t several
     const jm_chain *chain
+    Py_ssize_t n_samples
+    Py_ssize_t group
     Py_ssize_t max_width
     Py_ssize_t item_bytes
     char *out
@@ -323,35 +332,45 @@ cdef struct ProductCall:
     Py_ssize_t *bad_layer
 
 
-cdef void multiply_item(const void *given, Py_ssize_t i, Py_ssize_t begin, Py_ssize_t end,
-                        char *work) noexcept nogil:
+cdef void multiply_group(const void *given, Py_ssize_t i, Py_ssize_t begin, Py_ssize_t end,
+                         char *work) noexcept nogil:
     cdef const ProductCall *call = <const ProductCall *>given
-    call.kernel(call.chain, i, call.max_width, begin, end, call.out + i * call.item_bytes,
-                call.exponent + i, call.bad_layer + i, work)
+    cdef Py_ssize_t first = i * call.group, count = min(call.group, call.n_samples - first)
+    cdef char *out = call.out + first * call.item_bytes
+    if count == 1:
+        call.one(call.chain, first, call.max_width, begin, end, out, call.exponent + first,
+                 call.bad_layer + first, work)
+    else:
+        call.several(call.chain, first, count, call.max_width, begin, end, out,
+                     call.exponent + first, call.bad_layer + first, work)
 
 
-def chain_product(ChainLayout spec, Py_ssize_t n_items, mantissa, exponent, int n_threads,
+def chain_product(ChainLayout spec, Py_ssize_t n_samples, mantissa, exponent, int n_threads,
                   bint from_last, bad_layer):
-    """The first item that met a NaN or infinity and the layer, or None; all where bad_layer asks."""
+    """The first sample that met a NaN or infinity and the layer, or None; all where bad_layer asks."""
     cdef ProductCall call
     cdef jm_chain chain = spec.chain
+    cdef int dtype = spec.dtype_index
     chain.from_last = from_last
     cdef Py_ssize_t n_columns = spec.n_out if from_last else spec.n_in
-    call.kernel, call.chain = active.chain_product[spec.dtype_index], &chain
+    call.one, call.several = active.chain_product[dtype], active.chain_products[dtype]
+    call.chain, call.n_samples = &chain, n_samples
+    call.group = active.chain_product_group[dtype](&chain)
     call.max_width = spec.max_width
-    call.item_bytes = spec.n_out * spec.n_in * (8 if spec.dtype_index else 4)
+    call.item_bytes = spec.n_out * spec.n_in * (8 if dtype else 4)
     call.out = <char *>output(mantissa)
     call.exponent = <int64_t *>output(exponent)
-    cdef double layer_cost = 2.0 * spec.max_width * spec.max_width * n_columns
-    cdef Plan cut = plan(n_items, spec.n_layers, layer_cost, n_threads)
-    cdef size_t bytes = active.chain_product_work[spec.dtype_index](spec.max_width, n_columns)
-    cdef char *work = workspace(bytes * cut.n_spaces + n_items * sizeof(Py_ssize_t), "chain_product")
+    cdef double layer_cost = 2.0 * spec.max_width * spec.max_width * n_columns * call.group
+    cdef Py_ssize_t n_groups = (n_samples + call.group - 1) // call.group
+    cdef Plan cut = plan(n_groups, spec.n_layers, layer_cost, n_threads)
+    cdef size_t bytes = call.group * active.chain_product_work[dtype](spec.max_width, n_columns)
+    cdef char *work = workspace(bytes * cut.n_spaces + n_samples * sizeof(Py_ssize_t), "chain_product")
     try:
         call.bad_layer = <Py_ssize_t *>(work + bytes * cut.n_spaces)
         if bad_layer is not None:
             call.bad_layer = <Py_ssize_t *>output(bad_layer)
-        run_items(multiply_item, &call, &cut, n_items, spec.n_layers, bytes, work)
-        return first_bad_of(call.bad_layer, n_items)
+        run_items(multiply_group, &call, &cut, n_groups, spec.n_layers, bytes, work)
+        return first_bad_of(call.bad_layer, n_samples)
     finally:
         jm_free(work)
 

@@ -294,6 +294,51 @@ static void check_zero_product(const jm_table *table, int dtype, ptrdiff_t n) {
     release(&t);
 }
 
+/*
+ * Samples that are taken together have the bits of one at a time, whether all are plain, one is bad
+ * or zero, or their scales differ beyond what one may keep unscaled.
+ */
+static void check_group(const jm_table *table, int dtype, ptrdiff_t n, int variant) {
+    enum { N_LAYERS = 3 };
+    const ptrdiff_t per_sample = N_LAYERS * n * n;
+    jm_chain chain = {.n_layers = N_LAYERS, .n_distinct = 1, .weights_layer_stride = n * n};
+    chain.first.rows = chain.first.cols = n;
+    chain.first.weights_stride = per_sample;
+    const ptrdiff_t count = table->chain_product_group[dtype](&chain);
+    void *weights = buffer(count * per_sample, dtype);
+    fill(weights, dtype, count * per_sample, 1);
+    chain.first.weights = weights;
+    const ptrdiff_t odd_one = variant % count * per_sample;
+    for (ptrdiff_t i = 0; variant && i < n * n; i++) {
+        const double scale = variant == 1 ? 0 : variant == 2 ? 0x1p60 : 0x1p-60;
+        const ptrdiff_t at = odd_one + n * n + i;
+        set(weights, dtype, at, get(weights, dtype, at) * scale * (variant == 4 ? INFINITY : 1));
+    }
+    void *together = buffer(count * n * n, dtype), *alone = buffer(n * n, dtype);
+    int64_t *exponents = (int64_t *)buffer(count, JM_F64), exponent = 99;
+    ptrdiff_t *bad_layers = workspace((size_t)count * sizeof(ptrdiff_t)), bad_layer = 99;
+    void *work = workspace((size_t)count * table->chain_product_work[dtype](n, n));
+    table->chain_products[dtype](&chain, 0, count, n, 0, N_LAYERS, together, exponents, bad_layers,
+                                 work);
+    for (ptrdiff_t b = 0; b < count; b++) {
+        const int status = table->chain_product[dtype](&chain, b, n, 0, N_LAYERS, alone, &exponent,
+                                                       &bad_layer, work);
+        check((status != JM_OK) == (variant == 4 && b == variant % count),
+              "group of width %td: status %d of sample %td", n, status, b);
+        const char *at = (const char *)together + (size_t)(b * n * n) * size_of(dtype);
+        check(same_bits(at, alone, (size_t)(n * n) * size_of(dtype)) && exponents[b] == exponent &&
+                  bad_layers[b] == bad_layer,
+              "group of width %td, variant %d: sample %td has other bits than alone", n, variant,
+              b);
+    }
+    workspace_free(work);
+    workspace_free(bad_layers);
+    buffer_free(exponents, JM_F64);
+    buffer_free(alone, dtype);
+    buffer_free(together, dtype);
+    buffer_free(weights, dtype);
+}
+
 void test_chain_product(const jm_table *table, int dtype) {
     for (int i = 0; i < N_SIZES; i += SIZE_STEP)
         for (int variant = 0; variant < 16; variant++) {
@@ -359,6 +404,9 @@ void test_chain_product(const jm_table *table, int dtype) {
         }
     for (int n = 0; n < N_SIZES; n++)
         check_zero_product(table, dtype, SIZES[n]);
+    for (ptrdiff_t n = 1; n <= 5; n++)
+        for (int variant = 0; variant < 5; variant++)
+            check_group(table, dtype, n, variant);
 }
 
 /* ---- vectors ---------------------------------------------------------------------------- */

@@ -66,6 +66,22 @@ def test_chain_product_agrees_with_the_oracle(isa, dtype, rng, n, side):
         assert_product_close(got, expected, product_bound(weights, slopes, side, shortcut, dtype))
 
 
+@pytest.mark.parametrize("n", [1, 2, 3, 4, 5])
+def test_small_batched_chain_product_agrees_with_the_oracle_and_with_itself(isa, dtype, rng, n):
+    """Samples that share vectors: 35 leave some over, and three fit no common window."""
+    weights = (rng.standard_normal((35, 5, n, n)) / np.sqrt(n)).astype(dtype)
+    weights[3] *= 2.0**30
+    weights[9, 2] *= 2.0**-60
+    weights[20] *= 2.0**-30
+    together = jm.chain_product(weights)
+    for i, own in enumerate(weights):
+        alone = jm.chain_product(own)
+        np.testing.assert_array_equal(together.mantissa[i], alone.mantissa)
+        assert together.exponent[i] == alone.exponent
+        expected = reference.chain_product(own)
+        assert_product_close(alone, expected, product_bound(own, None, "output", 0, dtype))
+
+
 @pytest.mark.parametrize(
     "widths", [[3, 5, 2], [1, 7, 1], [17, 3, 40, 9], [64, 1, 33], [40, 60, 50, 3]]
 )
