@@ -55,6 +55,16 @@ def test_the_finiteness_counterexample_is_bounded():
     assert 1.4092472220583487 - 1e-12 <= bounds.lower <= bounds.upper
 
 
+def test_the_bounds_of_gripenberg_1996_section_4_meet_ours():
+    a, b = np.array([[3, 0], [1, 3]]) / 5, np.array([[3, -3], [0, -1]]) / 5
+    bounds = jm.joint_spectral_radius([a, b], delta=1e-2)
+    assert bounds.converged
+    assert bounds.contractive is True
+    assert abs(bounds.lower - 0.659678908955284) < 1e-14  # of the product b a^12
+    assert sorted(bounds.product) == [0] * 12 + [1]
+    assert bounds.upper >= 0.6596789
+
+
 def test_a_radius_of_one_is_found_out_exactly():
     for matrices, norm in (KNOWN["nilpotent"][:2], KNOWN["slow in the 2-norm"][:2]):
         bounds = jm.joint_spectral_radius(matrices, norm=norm)

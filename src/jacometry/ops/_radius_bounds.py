@@ -180,9 +180,8 @@ def _as_integers(matrix):
     entries = [int(d) << int(e - lowest) if d else 0 for d, e in pairs]
     common = math.gcd(*entries)
     zeros = (common & -common).bit_length() - 1
-    integers = np.empty(matrix.shape, dtype=object)
-    integers.flat = [e >> zeros for e in entries]
-    return integers, lowest - 53 + zeros
+    integers = np.array([e >> zeros for e in entries], dtype=object)
+    return integers.reshape(matrix.shape), lowest - 53 + zeros
 
 
 def _characteristic_polynomial(a):

@@ -11,6 +11,10 @@ def spectral_radius(a):
     return np.abs(np.linalg.eigvals(a)).max()
 
 
+def _norm(a):
+    return np.linalg.norm(a, 2)
+
+
 def joint_spectral_radius(matrices, length):
     """Bounds from all products of up to `length` matrices, rounding aside.
 
@@ -20,6 +24,6 @@ def joint_spectral_radius(matrices, length):
     lower, upper = 0.0, np.inf
     for k in range(1, length + 1):
         products = [reduce(np.matmul, word) for word in product(matrices, repeat=k)]
-        lower = max(lower, max(spectral_radius(p) for p in products) ** (1 / k))
-        upper = min(upper, max(np.linalg.norm(p, 2) for p in products) ** (1 / k))
+        radii, norms = ([f(p) for p in products] for f in (spectral_radius, _norm))
+        lower, upper = max(lower, max(radii) ** (1 / k)), min(upper, max(norms) ** (1 / k))
     return lower, upper
