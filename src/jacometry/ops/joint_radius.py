@@ -331,7 +331,7 @@ class _Search:
     def _open(self, n_products):
         self.length += 1
         self.n_products += n_products
-        self.kept, self.stopped = [], -math.inf
+        self.kept, self.stopped, self.cycles = [], -math.inf, np.empty(0, np.int64)
 
     def _take(self, products, exponent, error, bound, parents, letters):
         """Measure a chunk of new products; keep those to continue."""
@@ -416,7 +416,13 @@ class _Search:
 
     def _raise_lower(self, products, exponent, norm_log, parents, letters):
         """Look for a product whose spectral radius proves a better lower bound."""
-        estimates = _radius_estimates(products, exponent, norm_log, self.length, self._wanted())
+        some = np.flatnonzero(norm_log / self.length > self._wanted())
+        if products.shape[-1] > 2:
+            some = some[self._new_cycles(None if parents is None else parents[some], letters[some])]
+        estimates = np.full(len(products), -math.inf)
+        estimates[some] = _radius_estimates(
+            products[some], exponent[some], self.length, self._wanted()
+        )
         while len(estimates):
             best = int(np.argmax(estimates))
             if not estimates[best] > self._wanted():
@@ -426,6 +432,25 @@ class _Search:
             bound = self._prove(word, 2.0 ** estimates[best])
             if bound > self.lower:
                 self.lower, self.word = bound, word
+
+    def _new_cycles(self, parents, letters):
+        """Where the word is not a rotation of one before it: rotations have one spectral radius."""
+        n_letters = len(self.matrices)
+        if n_letters**self.length > 2**62:
+            return np.arange(len(letters))
+        code, power = letters.astype(np.int64), 1
+        for own_parents, own_letters in zip(self.parents[::-1], self.letters[::-1], strict=True):
+            power *= n_letters
+            code += power * own_letters[parents].astype(np.int64)
+            parents = own_parents[parents]
+        least = code
+        for _ in range(self.length - 1):
+            code = code // n_letters + power * (code % n_letters)
+            least = np.minimum(least, code)
+        unique, first = np.unique(least, return_index=True)
+        is_new = ~np.isin(unique, self.cycles)
+        self.cycles = np.concatenate([self.cycles, unique[is_new]])
+        return np.sort(first[is_new])
 
     def _wanted(self):
         return self.best_estimate + GAIN
@@ -499,14 +524,13 @@ def _exact_length(matrices):
     return 0
 
 
-def _radius_estimates(products, exponent, norm_log, length, wanted):
+def _radius_estimates(products, exponent, length, wanted):
     """Log of ``radius**(1/length)`` of the products that may exceed `wanted`; -inf for others."""
     estimates = np.full(len(products), -math.inf)
-    some = np.flatnonzero(norm_log / length > wanted)
-    n = products.shape[-1]
+    some, n = np.arange(len(products)), products.shape[-1]
     if n > 2:
         # ||P**(2**j)||**(2**-j) >= radius
-        power, power_log = products[some], np.zeros(len(some))
+        power, power_log = products, np.zeros(len(products))
         for j in range(N_SQUARINGS):
             peak = np.abs(power).max(axis=(1, 2), initial=0.0)
             power = power / np.where(peak > 0, peak, 1.0)[:, None, None]
