@@ -34,8 +34,10 @@ from .ops.chain_norms import (
     chain_norm_profile,
 )
 from .ops.chain_spectra import LogSingularValues, chain_log_svdvals
+from .ops.joint_radius import JSRBounds, joint_spectral_radius
 from .ops.lyapunov import LyapunovSpectrum, lyapunov_spectrum, lyapunov_spectrum_map
 from .ops.moments import GaussianMoments, gaussian_moments, variance_map
+from .ops.radius import RadiusEstimate, spectral_radius
 from .ops.scaled import ScaledArray
 from .ops.spectral import NormBounds, spectral_norm
 
@@ -62,6 +64,7 @@ __all__ = [
     "Diagonal",
     "GaussianMoments",
     "GradientFlowReport",
+    "JSRBounds",
     "JacometryError",
     "JacometryWarning",
     "LayerNorm",
@@ -71,6 +74,7 @@ __all__ = [
     "Network",
     "NoEdgeOfChaosError",
     "NormBounds",
+    "RadiusEstimate",
     "Residual",
     "ScaledArray",
     "UnsupportedModelError",
@@ -84,11 +88,13 @@ __all__ = [
     "compare",
     "gaussian_moments",
     "get_include",
+    "joint_spectral_radius",
     "lyapunov_spectrum",
     "lyapunov_spectrum_map",
     "predict",
     "show_config",
     "spectral_norm",
+    "spectral_radius",
     "variance_map",
     "weight_gradient_log_norms",
 ]

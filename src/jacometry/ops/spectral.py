@@ -8,6 +8,10 @@ from scipy import special
 from .. import _backend, _kernels, _threads
 from .._validate import as_array, choice, common_dtype, contiguous, count, real_scalar
 from ..factors import Chain
+from .joint_radius import JSRBounds as JSRBounds
+from .joint_radius import joint_spectral_radius as joint_spectral_radius
+from .radius import RadiusEstimate as RadiusEstimate
+from .radius import spectral_radius as spectral_radius
 
 METHODS = ("auto", "lanczos", "gram", "svd")
 
