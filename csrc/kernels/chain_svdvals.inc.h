@@ -456,9 +456,14 @@ static void svdvals_sort(ptrdiff_t n, double *values, double *errors) {
     }
 }
 
-/* The logs of the singular values of diag(2^e) T and the bounds of all errors so far. */
-static void svdvals_finish(svdvals_state *state, ptrdiff_t n_values, double *values,
-                           double *errors) {
+/*
+ * The logs of the n singular values of diag(2^e) T, not sorted; n, T's rank, is returned, their
+ * powers of two stay in exponent_new, row i of the triangle was row order[i] of T and of 2^unit.
+ * condition  bound of |T^-1|, own  of the errors made here: n reflections of columns, each relative
+ *            to its column, and the rotations, each relative to its row
+ */
+static ptrdiff_t svdvals_decompose(svdvals_state *state, double *values, double *condition,
+                                   double *own) {
     const ptrdiff_t live = state->live, ld = state->ld;
     /* T^T diag(2^e) Pi = Q R; the reflections go where T' would. */
     graded_qr qr = {state->n_in,     live,         state->ld_t, live, state->t, state->t_new,
@@ -469,7 +474,7 @@ static void svdvals_finish(svdvals_state *state, ptrdiff_t n_values, double *val
         for (ptrdiff_t i = 0; i <= j; i++)
             state->c[j * ld + i] = state->t[j * state->ld_t + i];
     graded_inverse(n, state->c, ld, state->triangle);
-    const double condition = graded_triangle_norm(n, state->triangle, ld, state->chi);
+    *condition = graded_triangle_norm(n, state->triangle, ld, state->chi);
 
     /* Rows of R, each a vector for Jacobi with its own exponent. */
     double *x = state->v;
@@ -484,24 +489,36 @@ static void svdvals_finish(svdvals_state *state, ptrdiff_t n_values, double *val
     graded_inverse(n, state->c, ld, state->triangle);
     const double spread = graded_triangle_norm(n, state->triangle, ld, state->chi);
     for (ptrdiff_t i = 0; i < n; i++)
-        state->f[i] = state->stretched[state->order[i]];
-    for (ptrdiff_t i = 0; i < n; i++) {
-        const double *turned = state->turned + state->order[i] * ld;
-        double largest = 0;
-        for (ptrdiff_t a = 0; a < state->cols; a++)
-            largest = a != state->order[i] && turned[a] > largest ? turned[a] : largest;
-        state->f[i] += largest;
-        state->order[i] = (ptrdiff_t)state->exponent_new[i]; /* e before Jacobi */
-    }
-    const double cosine = graded_jacobi(n, x, ld, state->exponent_new, state->growth);
-    const double own =
-        ((double)(state->n_in + n + 16) * 0x1p-53) * (condition + spread) + (double)n * cosine;
+        state->unit[i] = state->exponent_new[i];
+    int n_sweeps = 0;
+    const double cosine = graded_jacobi(n, x, ld, state->exponent_new, state->growth, &n_sweeps);
+    const double width = (double)n, height = (double)state->n_in;
+    *own = 0x1p-53 * (width * (height + 16) * *condition + 8 * width * n_sweeps * spread) +
+           width * cosine;
     for (ptrdiff_t i = 0; i < n; i++) {
         const double twos = (double)state->exponent_new[i];
-        double square = 0;
         values[i] = JM_LOG_2_HIGH * twos + (JM_LOG_2_LOW * twos + log(state->growth[i]));
+    }
+    return n;
+}
+
+/* The logs of the singular values and the bounds of all errors so far. */
+static void svdvals_finish(svdvals_state *state, ptrdiff_t n_values, double *values,
+                           double *errors) {
+    double condition, own;
+    const ptrdiff_t n = svdvals_decompose(state, values, &condition, &own);
+    for (ptrdiff_t i = 0; i < n; i++) {
+        const ptrdiff_t was = state->order[i];
+        const double *turned = state->turned + was * state->ld;
+        double largest = 0;
+        for (ptrdiff_t a = 0; a < state->cols; a++)
+            largest = a != was && turned[a] > largest ? turned[a] : largest;
+        state->f[i] = state->stretched[was] + largest;
+    }
+    for (ptrdiff_t i = 0; i < n; i++) {
+        double square = 0;
         for (ptrdiff_t b = 0; b < n; b++) {
-            const int64_t below = (int64_t)state->order[b] - state->exponent_new[i];
+            const int64_t below = state->unit[b] - state->exponent_new[i];
             const double weight = below < 0 ? graded_power(below) : 1;
             square += state->f[b] * weight * (state->f[b] * weight);
         }
@@ -515,65 +532,6 @@ static void svdvals_finish(svdvals_state *state, ptrdiff_t n_values, double *val
         values[i] = -INFINITY;
         errors[i] = i < state->rank || state->is_lost ? INFINITY : 0;
     }
-}
-
-/* Bytes of workspace, of 64-byte alignment, that chain_log_svdvals needs. */
-static size_t chain_log_svdvals_work_f64(ptrdiff_t max_width, ptrdiff_t n_in) {
-    svdvals_state state;
-    return svdvals_layout(max_width, n_in, NULL, &state);
-}
-
-static size_t chain_log_svdvals_work_f32(ptrdiff_t max_width, ptrdiff_t n_in) {
-    return chain_log_svdvals_work_f64(max_width, n_in);
-}
-
-static int svdvals_run(const jm_chain *chain, ptrdiff_t sample, ptrdiff_t max_width,
-                       ptrdiff_t begin, ptrdiff_t end, double *values, double *errors,
-                       ptrdiff_t *bad_layer, void *work, int is_f64) {
-    svdvals_state *state = work;
-    const ptrdiff_t n_in = chain_layer_f64(chain, 0).cols;
-    const ptrdiff_t n_out = chain_layer_f64(chain, chain->n_layers - 1).rows;
-    const ptrdiff_t n_values = n_in < n_out ? n_in : n_out;
-    if (begin == 0) {
-        (void)svdvals_layout(max_width, n_in, work, state);
-        svdvals_start(state);
-    }
-    for (ptrdiff_t k = begin; k < end && state->bad_layer < 0; k++)
-        svdvals_layer(state, chain, k, sample, is_f64);
-    *bad_layer = state->bad_layer;
-    if (end == chain->n_layers && state->bad_layer < 0)
-        svdvals_finish(state, n_values, values, errors);
-    else if (end == chain->n_layers)
-        for (ptrdiff_t i = 0; i < n_values; i++)
-            values[i] = errors[i] = NAN;
-    return state->bad_layer < 0 ? JM_OK : JM_NON_FINITE;
-}
-
-/*
- * Natural logs of the singular values of F_{end-1} ... F_begin times what the workspace holds, for
- * one sample; weights and slopes of either type, all arithmetic in double.
- *
- * values     (min(n_0, n_L))  written when end == n_layers: descending, -inf for zeros
- * errors                      bound of |value - truth|, 0 for zeros that follow from zero rows and
- *                             columns of the factors, infinite where no digit is certain
- * bad_layer                   first layer with a NaN or infinity, -1 if there is none; all values
- *                             and errors are then NaN
- * work       chain_log_svdvals_work(largest width, n_0) bytes; begin == 0 starts it anew, a later
- *            range goes on from where the last one ended
- *
- * Requires 0 <= begin < end <= n_layers and every width >= 1.  Never allocates.  Cost about 6 n^3
- * flops a layer, n the larger width, and some 20 n^3 at the end.  Returns JM_OK or JM_NON_FINITE.
- */
-static int chain_log_svdvals_f64(const jm_chain *chain, ptrdiff_t sample, ptrdiff_t max_width,
-                                 ptrdiff_t begin, ptrdiff_t end, double *values, double *errors,
-                                 ptrdiff_t *bad_layer, void *work) {
-    return svdvals_run(chain, sample, max_width, begin, end, values, errors, bad_layer, work, 1);
-}
-
-static int chain_log_svdvals_f32(const jm_chain *chain, ptrdiff_t sample, ptrdiff_t max_width,
-                                 ptrdiff_t begin, ptrdiff_t end, double *values, double *errors,
-                                 ptrdiff_t *bad_layer, void *work) {
-    return svdvals_run(chain, sample, max_width, begin, end, values, errors, bad_layer, work, 0);
 }
 
 #endif

@@ -354,11 +354,11 @@ static double graded_unit(ptrdiff_t n, double *x, int64_t *exponent) {
  * Makes the n vectors x[i] 2^exponent[i] of length n orthogonal; length[i] is then the norm of
  * x[i], in [0.5, 1).  Pairs are taken row by row, the vectors of a sweep sorted by length where the
  * pivoted QR before has not done so (de Rijk 1989): a rotation leaves the longer one first.  Stops
- * once no cosine exceeds n u; returns the largest cosine of the last sweep, n u at most unless the
+ * once no cosine exceeds n u (n_sweeps); returns the largest cosine of the last sweep, n u at most unless the
  * sweeps ran out.
  */
 static double graded_jacobi(ptrdiff_t n, double *x, ptrdiff_t ld, int64_t *exponent,
-                            double *length) {
+                            double *length, int *n_sweeps) {
     const ptrdiff_t padded = JM_PADDED(n);
     const double tolerance = (double)n * 0x1p-53;
     double largest = 0;
@@ -366,6 +366,7 @@ static double graded_jacobi(ptrdiff_t n, double *x, ptrdiff_t ld, int64_t *expon
         length[i] = graded_unit(padded, x + i * ld, exponent + i);
     for (int sweep = 0; sweep < JM_MAX_SWEEPS; sweep++) {
         largest = 0;
+        *n_sweeps = sweep + 1;
         for (ptrdiff_t i = 0; i + 1 < n; i++)
             for (ptrdiff_t j = i + 1; j < n; j++) {
                 double *xi = x + i * ld, *xj = x + j * ld;
