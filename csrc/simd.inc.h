@@ -9,6 +9,7 @@
  *   JM_SPLAT(x)            x in every lane
  *   JM_GATHER(p, at)       p[at[0]], p[at[1]], ...
  *   JM_FMADD(a, b, c)      a * b + c, fused exactly where the instruction set fuses
+ *   JM_IS_FUSED            whether it is
  *   JM_FMADD_S(a, b, c)    the same for one JM_T: bit for bit what a lane gives
  *   JM_VMAX(a, b)          lane maximum; a NaN in `a` gives b
  *   JM_VMIN(a, b)          lane minimum; a NaN in `a` gives b
@@ -38,6 +39,7 @@
 #undef JM_GATHER
 #undef JM_FMADD
 #undef JM_FMADD_S
+#undef JM_IS_FUSED
 #undef JM_VMAX
 #undef JM_VMIN
 #undef JM_VABS
@@ -185,12 +187,14 @@ JM_INLINE JM_V JM_NAME(jm_gather)(const JM_T *p, const ptrdiff_t *at) {
 #endif
 
 #if (defined(__x86_64__) && JM_VECTOR_BYTES >= 32) || defined(__aarch64__)
+#define JM_IS_FUSED 1
 #if JM_IS_F64
 #define JM_FMADD_S(a, b, c) __builtin_fma((a), (b), (c))
 #else
 #define JM_FMADD_S(a, b, c) __builtin_fmaf((a), (b), (c))
 #endif
 #else
+#define JM_IS_FUSED 0
 #define JM_FMADD_S(a, b, c) ((a) * (b) + (c))
 #endif
 
@@ -293,6 +297,7 @@ JM_INLINE JM_T JM_NAME(jm_lane_sum)(JM_V a) {
 #define JM_LANE_SUM(a) (a)
 #define JM_SPLAT(x) ((JM_T)(x))
 #define JM_GATHER(p, at) ((p)[(at)[0]])
+#define JM_IS_FUSED 0
 #define JM_FMADD(a, b, c) ((a) * (b) + (c))
 #define JM_FMADD_S(a, b, c) ((a) * (b) + (c))
 #define JM_VMAX(a, b) ((a) > (b) ? (a) : (b))

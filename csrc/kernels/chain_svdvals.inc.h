@@ -151,6 +151,8 @@ typedef struct {
     ptrdiff_t *order, *support, *kept, *first, *last;
     graded_size *norms;
     int *is_zero;
+    double condition, spread;
+    graded_rotations jacobi;
 } svdvals_state;
 
 /* Cuts the workspace; returns its size. */
@@ -457,13 +459,11 @@ static void svdvals_sort(ptrdiff_t n, double *values, double *errors) {
 }
 
 /*
- * The logs of the n singular values of diag(2^e) T, not sorted; n, T's rank, is returned, their
- * powers of two stay in exponent_new, row i of the triangle was row order[i] of T and of 2^unit.
- * condition  bound of |T^-1|, own  of the errors made here: n reflections of columns, each relative
- *            to its column, and the rotations, each relative to its row
+ * Prepares the rotations that give the singular values of diag(2^e) T: row i of the triangle is row
+ * order[i] of T, of 2^unit.  `condition` is a bound of |T^-1|, the lengths of its columns go to f,
+ * `spread` is the same for the triangle's inverse, rows of length one.
  */
-static ptrdiff_t svdvals_decompose(svdvals_state *state, double *values, double *condition,
-                                   double *own) {
+static void svdvals_decompose(svdvals_state *state) {
     const ptrdiff_t live = state->live, ld = state->ld;
     /* T^T diag(2^e) Pi = Q R; the reflections go where T' would. */
     graded_qr qr = {state->n_in,     live,         state->ld_t, live, state->t, state->t_new,
@@ -474,7 +474,11 @@ static ptrdiff_t svdvals_decompose(svdvals_state *state, double *values, double 
         for (ptrdiff_t i = 0; i <= j; i++)
             state->c[j * ld + i] = state->t[j * state->ld_t + i];
     graded_inverse(n, state->c, ld, state->triangle);
-    *condition = graded_triangle_norm(n, state->triangle, ld, state->chi);
+    state->condition = graded_triangle_norm(n, state->triangle, ld, state->chi);
+    for (ptrdiff_t i = 0; i < n; i++) {
+        const double *row = state->triangle + i * ld;
+        state->f[state->order[i]] = sqrt(graded_dot(JM_PADDED(n), row, row));
+    }
 
     /* Rows of R, each a vector for Jacobi with its own exponent. */
     double *x = state->v;
@@ -487,26 +491,34 @@ static ptrdiff_t svdvals_decompose(svdvals_state *state, double *values, double 
         for (ptrdiff_t i = 0; i <= j; i++)
             state->c[j * ld + i] = state->triangle[i * ld + j];
     graded_inverse(n, state->c, ld, state->triangle);
-    const double spread = graded_triangle_norm(n, state->triangle, ld, state->chi);
+    state->spread = graded_triangle_norm(n, state->triangle, ld, state->chi);
     for (ptrdiff_t i = 0; i < n; i++)
         state->unit[i] = state->exponent_new[i];
-    int n_sweeps = 0;
-    const double cosine = graded_jacobi(n, x, ld, state->exponent_new, state->growth, &n_sweeps);
-    const double width = (double)n, height = (double)state->n_in;
-    *own = 0x1p-53 * (width * (height + 16) * *condition + 8 * width * n_sweeps * spread) +
-           width * cosine;
-    for (ptrdiff_t i = 0; i < n; i++) {
+    state->jacobi = (graded_rotations){n, ld, x, state->exponent_new, state->growth, 0, 0, 0};
+}
+
+/*
+ * The logs of the singular values, not sorted, after the rotations.  Returns the bound of the
+ * errors made since svdvals_decompose: n reflections of columns, each relative to its column, and
+ * the rotations, each relative to its row.
+ */
+static double svdvals_values(const svdvals_state *state, double *values) {
+    const graded_rotations *jacobi = &state->jacobi;
+    const double width = (double)jacobi->n, height = (double)state->n_in;
+    for (ptrdiff_t i = 0; i < jacobi->n; i++) {
         const double twos = (double)state->exponent_new[i];
         values[i] = JM_LOG_2_HIGH * twos + (JM_LOG_2_LOW * twos + log(state->growth[i]));
     }
-    return n;
+    return 0x1p-53 * (width * (height + 16) * state->condition +
+                      8 * width * jacobi->sweep * state->spread) +
+           width * jacobi->largest;
 }
 
 /* The logs of the singular values and the bounds of all errors so far. */
 static void svdvals_finish(svdvals_state *state, ptrdiff_t n_values, double *values,
                            double *errors) {
-    double condition, own;
-    const ptrdiff_t n = svdvals_decompose(state, values, &condition, &own);
+    const ptrdiff_t n = state->jacobi.n;
+    const double own = svdvals_values(state, values), condition = state->condition;
     for (ptrdiff_t i = 0; i < n; i++) {
         const ptrdiff_t was = state->order[i];
         const double *turned = state->turned + was * state->ld;

@@ -3,32 +3,35 @@
  * with a proved bound of the error.
  *
  * Forward.  As in chain_svdvals.inc.h the product is Q D T, with D = diag(m 2^e) and the step
- * F Q P = Q' R, D' = diag(R) D, T' = R~ P^T T, R~ = D'^-1 R D of unit diagonal; here by Gram-Schmidt
- * in its modified form with column pivoting, a column that cancels made orthogonal twice.  What the
- * error needs is a small residual, F Q P = Q' R + Delta, and that Q is well conditioned; Q need not
- * be orthogonal beyond that, for Q and its inverse meet in the product.  Column j of Delta is at
- * most delta_j = u (n |F|_F + (steps) |C_j|) long: each step of Gram-Schmidt rounds what is left of
- * the column once.
+ * F Q P = Q' R, D' = diag(R) D, T' = R~ P^T T, R~ = D'^-1 R D of unit diagonal; here by
+ * Gram-Schmidt in its modified form with column pivoting, a column that cancels made orthogonal
+ * twice.  What the error needs is a small residual, F Q P = Q' R + Delta, and that Q is well
+ * conditioned; Q need not be orthogonal beyond that, for Q and its inverse meet in the product.
+ * Column j of Delta is at most delta_j = u (n |F|_F + (steps) |C_j|) long: each step of
+ * Gram-Schmidt rounds what is left of the column once.
  *
- * Backward, over a store of as many layers as fit.  With A_k = R_K P_K' ... R_{k+1} the later layers,
- * A_k = diag(2^g) U_k with rows of U_k near length one, and V_k = U_k^-1, the product with one layer
- * perturbed is diag(2^g) (I - X_k) diag(D_K 2^-g) T_K, where
- *     |X_k|_ab <= alpha_a beta_b,   alpha_a = |row a of U_k|,   beta_b = sum_j delta_j |R_k^-1 V_k|_jb.
- * Factor I - X = (I - L)(I - U'), L strictly lower, U' upper: what is in L goes to the left, where it
- * is L_ab 2^(g_a - g_b), what is above the diagonal to the right, U'_ab d_b / d_a with d = D_K 2^-g,
- * and the diagonal stays.  All of them are multiplicative perturbations of the product and change no
- * singular value by more than the factor 1 + norm (Eisenstat and Ipsen, Relative perturbation
- * techniques for singular value problems, 1995).  Sums over b > a are done from the bottom, with
- * quotients of neighbours.  Decision 9 has the proof.
+ * Backward, over a store of as many layers as fit.  With A_k = R_K P_K' ... R_{k+1} the later
+ * layers, A_k = diag(2^g) U_k with rows of U_k near length one, and V_k = U_k^-1, the product with
+ * one layer perturbed is diag(2^g) (I - X_k) diag(D_K 2^-g) T_K, where |X_k|_ab <= alpha_a beta_b,
+ * alpha_a = |row a of U_k|,   beta_b = sum_j delta_j |R_k^-1 V_k|_jb. Factor I - X = (I - L)(I -
+ * U'), L strictly lower, U' upper: what is in L goes to the left, where it is L_ab 2^(g_a - g_b),
+ * what is above the diagonal to the right, U'_ab d_b / d_a with d = D_K 2^-g, and the diagonal
+ * stays.  All of them are multiplicative perturbations of the product and change no singular value
+ * by more than the factor 1 + norm (Eisenstat and Ipsen, Relative perturbation techniques for
+ * singular value problems, 1995).  Sums over b > a are done from the bottom, with quotients of
+ * neighbours.  Decision 9 has the proof.
  */
 
 #ifndef JM_LANES_MOST
 /* Widths up to this go in lanes. */
 #define JM_LANES_MOST 32
-/* Bytes of the store of layers, in all lanes. */
+/* Bytes of the store of layers, in all lanes, and flops of one sweep through it in each lane. */
 #define JM_LANES_STORE ((size_t)1 << 23)
+#define JM_LANES_SWEEP 12500000
 /* A column that shrinks by more on being made orthogonal is made so again; squared. */
 #define JM_LANES_AGAIN 0x1p-6
+/* Terms of F Q that are summed on their own. */
+#define JM_LANES_TERMS 4
 /* A column that is left with less than this is left to the other way; squared. */
 #define JM_LANES_NOISE 0x1p-80
 /* Squared Frobenius norms of a factor within 2^+-this go in lanes. */
@@ -38,8 +41,8 @@
 #if !JM_IS_F64
 
 /* The factors of layer t for `lanes` samples, in double, (n, n, lanes). */
-static void svdvals_lane_factor_f32(ptrdiff_t n, ptrdiff_t lanes, const jm_chain *chain, ptrdiff_t t,
-                                    const ptrdiff_t *sample, double *factor) {
+static void svdvals_lane_factor_f32(ptrdiff_t n, ptrdiff_t lanes, const jm_chain *chain,
+                                    ptrdiff_t t, const ptrdiff_t *sample, double *factor) {
     const jm_layer layer = chain_layer_f32(chain, t);
     const int on_input = chain->slope_side == JM_SLOPE_INPUT;
     for (ptrdiff_t l = 0; l < lanes; l++) {
@@ -72,24 +75,23 @@ typedef struct {
 typedef struct {
     svdvals_lane_progress *progress;
     ptrdiff_t n, capacity, layer_size;
-    double *factor, *q, *c, *t;      /* (n, n): q, c by columns, t by rows */
-    double *u, *v;                   /* (n, n): U by rows, V by columns */
-    double *mantissa, *exponent;     /* (n) of D; exponents hold integers */
+    double *factor, *q, *c, *t;  /* (n, n): q, c by columns, t by rows */
+    double *u, *v;               /* (n, n): U by rows, V by columns */
+    double *mantissa, *exponent; /* (n) of D; exponents hold integers */
     double *old_mantissa, *old_exponent;
-    double *square, *whole, *length; /* (n) what is left of a column, and was; rows of T */
-    double *diagonal;                /* (n) relative errors of D so far */
+    /* (n) squares of what is left of a column, was, and was left so far, summed; rows of T */
+    double *square, *whole, *passed, *length;
+    double *diagonal; /* (n) relative errors of D so far */
     double *low, *up, /* sums by columns, by rows */
         *alpha, *beta, *g, *order, *began;
     /* One vector each: bound of the part to the left, to the right (not yet times the condition of
-     * T), the sum of all |X|, the largest quotient met; nonzero: left to the other way. */
+     * T), the sum of all |X|_F, the largest quotient met; nonzero: left to the other way. */
     double *left, *right, *sum, *worst, *undone;
     double *store;
 } svdvals_lanes;
 
 /* Of one layer of the store: R packed by rows, delta, where columns were, errors of T's rows, e. */
-static ptrdiff_t svdvals_lane_layer_size(ptrdiff_t n) {
-    return (n * (n + 1) / 2 + 4 * n) * JM_VW;
-}
+static ptrdiff_t svdvals_lane_layer_size(ptrdiff_t n) { return (n * (n + 1) / 2 + 4 * n) * JM_VW; }
 
 static size_t svdvals_lane_layout(ptrdiff_t n, char *work, svdvals_lanes *lanes) {
     const size_t square = (size_t)(n * n * JM_VW), line = (size_t)(n * JM_VW);
@@ -98,8 +100,8 @@ static size_t svdvals_lane_layout(ptrdiff_t n, char *work, svdvals_lanes *lanes)
     double **const lines[] = {
         &lanes->mantissa, &lanes->exponent, &lanes->old_mantissa, &lanes->old_exponent,
         &lanes->square,   &lanes->whole,    &lanes->length,       &lanes->diagonal,
-        &lanes->low,      &lanes->up,       &lanes->alpha,        &lanes->beta,
-        &lanes->g,        &lanes->order,    &lanes->began};
+        &lanes->passed,   &lanes->low,      &lanes->up,           &lanes->alpha,
+        &lanes->beta,     &lanes->g,        &lanes->order,        &lanes->began};
     double **const vectors[] = {&lanes->left, &lanes->right, &lanes->sum, &lanes->worst,
                                 &lanes->undone};
     const size_t head = (sizeof(svdvals_lane_progress) + 63) / 64 * 64;
@@ -115,6 +117,8 @@ static size_t svdvals_lane_layout(ptrdiff_t n, char *work, svdvals_lanes *lanes)
     lanes->n = n;
     lanes->layer_size = svdvals_lane_layer_size(n);
     lanes->capacity = (ptrdiff_t)(JM_LANES_STORE / sizeof(double)) / lanes->layer_size;
+    const ptrdiff_t most = JM_LANES_SWEEP / (2 * n * n * n);
+    lanes->capacity = most < lanes->capacity ? most : lanes->capacity;
     lanes->store = work ? base + at : NULL;
     at += (size_t)(lanes->capacity * lanes->layer_size);
     return head + (at * sizeof(double) + 63) / 64 * 64;
@@ -225,7 +229,7 @@ static void svdvals_lane_exchange(double *a, double *b, ptrdiff_t count, ptrdiff
 static void svdvals_lane_swap(const svdvals_lanes *lanes, double *r, ptrdiff_t i, ptrdiff_t pivot,
                               ptrdiff_t lane) {
     const ptrdiff_t n = lanes->n, x = i * JM_VW, y = pivot * JM_VW;
-    double *const lines[] = {lanes->square, lanes->whole,        lanes->length,
+    double *const lines[] = {lanes->square,       lanes->whole,        lanes->passed, lanes->length,
                              lanes->old_mantissa, lanes->old_exponent, lanes->order};
     for (size_t k = 0; k < sizeof lines / sizeof *lines; k++)
         svdvals_lane_exchange(lines[k] + x, lines[k] + y, 1, lane);
@@ -295,16 +299,56 @@ JM_INLINE void svdvals_lane_project(const ptrdiff_t n, const int count, const do
     }
 }
 
+/* Rows and columns of a tile of C = F Q, a few terms at a time: a term is rounded with few others.
+ */
+JM_INLINE void svdvals_lane_tile(const int n_rows, const int n_cols, const ptrdiff_t n,
+                                 const double *factor, const double *q, double *JM_RESTRICT c) {
+    for (ptrdiff_t begin = 0; begin < n; begin += JM_LANES_TERMS) {
+        JM_V sum[4][2];
+        const ptrdiff_t end = begin + JM_LANES_TERMS < n ? begin + JM_LANES_TERMS : n;
+        JM_UNROLL
+        for (int r = 0; r < n_rows; r++)
+            for (int j = 0; j < n_cols; j++)
+                sum[r][j] = JM_SPLAT(0);
+        JM_UNROLL
+        for (ptrdiff_t k = begin; k < end; k++) {
+            JM_V x[2];
+            for (int j = 0; j < n_cols; j++)
+                x[j] = JM_LOAD(q + (j * n + k) * JM_VW);
+            JM_UNROLL
+            for (int r = 0; r < n_rows; r++) {
+                const JM_V f = JM_LOAD(factor + (r * n + k) * JM_VW);
+                for (int j = 0; j < n_cols; j++)
+                    sum[r][j] = JM_FMADD(f, x[j], sum[r][j]);
+            }
+        }
+        JM_UNROLL
+        for (int r = 0; r < n_rows; r++)
+            for (int j = 0; j < n_cols; j++) {
+                double *at = c + (j * n + r) * JM_VW;
+                JM_STORE(at, begin > 0 ? JM_LOAD(at) + sum[r][j] : sum[r][j]);
+            }
+    }
+}
+
+JM_INLINE void svdvals_lane_columns(const int n_cols, const ptrdiff_t n, const svdvals_lanes *lanes,
+                                    ptrdiff_t j) {
+    const double *q = lanes->q + j * n * JM_VW;
+    double *c = lanes->c + j * n * JM_VW;
+    ptrdiff_t r = 0;
+    for (; r + 4 <= n; r += 4)
+        svdvals_lane_tile(4, n_cols, n, lanes->factor + r * n * JM_VW, q, c + r * JM_VW);
+    for (; r < n; r++)
+        svdvals_lane_tile(1, n_cols, n, lanes->factor + r * n * JM_VW, q, c + r * JM_VW);
+}
+
 /* C = F Q by columns. */
 JM_INLINE void svdvals_lane_multiply(const ptrdiff_t n, const svdvals_lanes *lanes) {
-    const int n_cols = n == 3 ? 3 : 2;
     ptrdiff_t j = 0;
-    for (; j + n_cols <= n; j += n_cols)
-        lyapunov_lane_columns_f64(n_cols, n, JM_VW, lanes->factor, lanes->q + j * n * JM_VW,
-                                  lanes->c + j * n * JM_VW);
-    for (; j < n; j++)
-        lyapunov_lane_columns_f64(1, n, JM_VW, lanes->factor, lanes->q + j * n * JM_VW,
-                                  lanes->c + j * n * JM_VW);
+    for (; j + 2 <= n; j += 2)
+        svdvals_lane_columns(2, n, lanes, j);
+    if (j < n)
+        svdvals_lane_columns(1, n, lanes, j);
 }
 
 /* T' = R~ T in place, and the errors of its rows, over u, into theta. */
@@ -356,14 +400,19 @@ JM_INLINE void svdvals_lane_update_t(const ptrdiff_t n, const svdvals_lanes *lan
 }
 
 /* One more layer. */
-JM_INLINE void svdvals_lane_step(const ptrdiff_t n, const svdvals_lanes *lanes, double shortcut) {
+JM_INLINE void svdvals_lane_step(const ptrdiff_t n, const svdvals_lanes *lanes,
+                                 const jm_layer *layer) {
     double *const r = lanes->store + lanes->progress->stored * lanes->layer_size;
     double *const delta = r + n * (n + 1) / 2 * JM_VW;
     double *const order = delta + n * JM_VW, *const theta = order + n * JM_VW;
     double *const exponent = theta + n * JM_VW;
     const JM_V zero = JM_SPLAT(0), one = JM_SPLAT(1), u = JM_SPLAT(0x1p-53);
     const JM_V size =
-        svdvals_lane_check(n, lanes) + JM_SPLAT(sqrt((double)n) * fabs(shortcut));
+        svdvals_lane_check(n, lanes) + JM_SPLAT(sqrt((double)n) * fabs(layer->shortcut));
+    /* Roundings that a term of F Q meets, in F too. */
+    const double terms =
+        (double)((n < JM_LANES_TERMS ? n : JM_LANES_TERMS) + (n - 1) / JM_LANES_TERMS +
+                 (layer->slopes ? 1 : 0) + (layer->shortcut != 0));
     svdvals_lane_multiply(n, lanes);
     for (ptrdiff_t j = 0; j < n; j++) {
         const ptrdiff_t at = j * JM_VW;
@@ -371,6 +420,7 @@ JM_INLINE void svdvals_lane_step(const ptrdiff_t n, const svdvals_lanes *lanes, 
         const JM_V square = lyapunov_lane_dot_f64(n, JM_VW, a, a);
         JM_STORE(lanes->square + at, square);
         JM_STORE(lanes->whole + at, square);
+        JM_STORE(lanes->passed + at, zero);
         JM_STORE(lanes->old_mantissa + at, JM_LOAD(lanes->mantissa + at));
         JM_STORE(lanes->old_exponent + at, JM_LOAD(lanes->exponent + at));
         JM_STORE(lanes->order + at, JM_SPLAT((double)j)); /* where the column was */
@@ -382,8 +432,11 @@ JM_INLINE void svdvals_lane_step(const ptrdiff_t n, const svdvals_lanes *lanes, 
         svdvals_lane_pivot(n, lanes, r, i);
         const JM_V whole = JM_LOAD(lanes->whole + at);
         JM_V square = lyapunov_lane_dot_f64(n, JM_VW, a, a);
-        if (i > 0 && JM_ANY_ABOVE(JM_SPLAT(JM_LANES_AGAIN) * whole, square))
+        JM_V repeated = zero;
+        if (i > 0 && JM_ANY_ABOVE(JM_SPLAT(JM_LANES_AGAIN) * whole, square)) {
+            repeated = JM_VLESS(square, JM_SPLAT(JM_LANES_AGAIN) * whole, one, zero);
             square = svdvals_lane_again(lanes, r, i, square);
+        }
         fails = JM_VLESS(JM_SPLAT(JM_LANES_NOISE) * whole, square, fails, one);
         square = JM_VMAX(square, JM_SPLAT(0x1p-900));
         const JM_V length = JM_VSQRT(square), inverse = one / length;
@@ -404,14 +457,21 @@ JM_INLINE void svdvals_lane_step(const ptrdiff_t n, const svdvals_lanes *lanes, 
                 const double *b = lanes->c + j * n * JM_VW;
                 left = JM_VLESS(left, limit, lyapunov_lane_dot_f64(n, JM_VW, b, b), left);
             }
+            left = JM_VMAX(left, zero);
             JM_STORE(lanes->square + j * JM_VW, left);
+            JM_STORE(lanes->passed + j * JM_VW, left + JM_LOAD(lanes->passed + j * JM_VW));
         }
-        /* The residual: n terms of F Q and what forming F rounds; each projection rounds what is
-         * left of the column and R, some of them twice. */
+        /* The residual: what F Q and F round, what each projection rounds of the rest of the
+         * column, and the division; a second pass has its own small share. */
         const double rank = (double)i;
-        const double steps = 1.25 * rank + 2.5 * sqrt(rank) + 5;
-        JM_STORE(delta + at, u * JM_FMADD(JM_SPLAT((double)(n + 3)), size,
-                                          JM_SPLAT(steps) * JM_VSQRT(whole)));
+        const JM_V whole_length = JM_VSQRT(whole);
+        JM_V error =
+            JM_FMADD(JM_SPLAT(3), length, JM_VSQRT(JM_SPLAT(rank) * JM_LOAD(lanes->passed + at)));
+        if (!JM_IS_FUSED)
+            error = JM_FMADD(JM_SPLAT(sqrt(rank)), whole_length, error);
+        error =
+            JM_FMADD(repeated * JM_SPLAT(0.25 * rank + 2 * sqrt(rank) + 1), whole_length, error);
+        JM_STORE(delta + at, u * JM_FMADD(JM_SPLAT(terms), size, error));
         const JM_V m = JM_LOAD(lanes->old_mantissa + at) * length;
         const JM_V e = JM_VEXPONENT(m);
         JM_STORE(lanes->mantissa + at, m * svdvals_lane_power(-e));
@@ -431,8 +491,9 @@ JM_INLINE void svdvals_lane_step(const ptrdiff_t n, const svdvals_lanes *lanes, 
 JM_INLINE void svdvals_lane_charge(const ptrdiff_t n, const svdvals_lanes *lanes,
                                    const double *quotient) {
     const JM_V one = JM_SPLAT(1);
-    JM_V alpha = JM_LOAD(lanes->alpha + (n - 1) * JM_VW), beta = JM_LOAD(lanes->beta + (n - 1) * JM_VW);
-    JM_V alphas = alpha, betas = beta, below = JM_SPLAT(0), beyond = JM_SPLAT(0);
+    JM_V alpha = JM_LOAD(lanes->alpha + (n - 1) * JM_VW),
+         beta = JM_LOAD(lanes->beta + (n - 1) * JM_VW);
+    JM_V alphas = alpha * alpha, betas = beta * beta, below = JM_SPLAT(0), beyond = JM_SPLAT(0);
     JM_V most_below = JM_SPLAT(0), most_beyond = JM_SPLAT(0), worst = JM_LOAD(lanes->worst);
     JM_V g = JM_LOAD(lanes->g + (n - 1) * JM_VW);
     JM_V e = JM_LOAD(lanes->exponent + (n - 1) * JM_VW) - g;
@@ -451,15 +512,15 @@ JM_INLINE void svdvals_lane_charge(const ptrdiff_t n, const svdvals_lanes *lanes
         worst = JM_VMAX(JM_VMAX(most_below, most_beyond), worst);
         alpha = JM_LOAD(lanes->alpha + at);
         beta = JM_LOAD(lanes->beta + at);
-        alphas += alpha;
-        betas += beta;
+        alphas = JM_FMADD(alpha, alpha, alphas);
+        betas = JM_FMADD(beta, beta, betas);
         JM_STORE(lanes->low + at, JM_FMADD(beta, below, JM_LOAD(lanes->low + at)));
         JM_STORE(lanes->up + at, JM_FMADD(alpha, beyond, JM_LOAD(lanes->up + at)));
         JM_STORE(diagonal + at, JM_FMADD(alpha, beta, JM_LOAD(diagonal + at)));
         g = g_i;
         e = e_i;
     }
-    JM_STORE(lanes->sum, JM_FMADD(alphas, betas, JM_LOAD(lanes->sum)));
+    JM_STORE(lanes->sum, JM_FMADD(JM_VSQRT(alphas), JM_VSQRT(betas), JM_LOAD(lanes->sum)));
     JM_STORE(lanes->worst, worst);
 }
 
@@ -521,23 +582,24 @@ static int svdvals_lane_permute(ptrdiff_t n, const double *order, double *u, dou
     return has_moved;
 }
 
-/* Errors of T of one layer, in units of u, as they come to the last T. */
-static JM_V svdvals_lane_theta(const svdvals_lanes *lanes, const double *theta,
+/* Adds the errors of T of one layer, in units of u, as they come to the rows of the last T. */
+static void svdvals_lane_theta(const svdvals_lanes *lanes, const double *theta,
                                const double *exponent) {
     const ptrdiff_t n = lanes->n;
-    JM_V sum = JM_SPLAT(0);
     for (ptrdiff_t b = 0; b < n; b++) {
-        const JM_V error = JM_LOAD(theta + b * JM_VW);
+        const JM_V error = JM_LOAD(theta + b * JM_VW) * JM_SPLAT(0x1p-53);
         if (!JM_ANY_ABOVE(error, JM_SPLAT(0)))
             continue;
-        const JM_V e = JM_LOAD(exponent + b * JM_VW) + JM_SPLAT(1);
+        /* A mantissa is below 2 here, and what is in `up` will be taken twice, as T's rows are. */
+        const JM_V e = JM_LOAD(exponent + b * JM_VW);
         for (ptrdiff_t a = 0; a < n; a++) {
-            const JM_V d = JM_LOAD(lanes->exponent + a * JM_VW) - JM_LOAD(lanes->g + a * JM_VW);
-            sum = JM_FMADD(JM_VABS(JM_LOAD(lanes->u + (a * n + b) * JM_VW)) * error,
-                           svdvals_lane_power(e - d), sum);
+            const ptrdiff_t at = a * JM_VW;
+            const JM_V d = JM_LOAD(lanes->exponent + at) - JM_LOAD(lanes->g + at);
+            JM_STORE(lanes->up + at,
+                     JM_FMADD(JM_VABS(JM_LOAD(lanes->u + (a * n + b) * JM_VW)) * error,
+                              svdvals_lane_power(e - d), JM_LOAD(lanes->up + at)));
         }
     }
-    return sum;
 }
 
 /* What the layers before the store had left, through the layers of the store. */
@@ -589,7 +651,7 @@ static void svdvals_lane_before(const svdvals_lanes *lanes, const double *quotie
 }
 
 /* Takes the layers of the store, last first, and empties it. */
-JM_INLINE void svdvals_lane_sweep(const ptrdiff_t n, const svdvals_lanes *lanes) {
+JM_INLINE void svdvals_lane_sweep(const ptrdiff_t n, const svdvals_lanes *lanes, int is_last) {
     const JM_V zero = JM_SPLAT(0), one = JM_SPLAT(1);
     double *const quotient = lanes->old_mantissa, *const inverse = lanes->old_exponent;
     for (ptrdiff_t i = 0; i < n; i++) {
@@ -604,16 +666,15 @@ JM_INLINE void svdvals_lane_sweep(const ptrdiff_t n, const svdvals_lanes *lanes)
         JM_STORE(lanes->up + at, zero);
         JM_STORE(lanes->order + at, zero);
         if (i + 1 < n)
-            JM_STORE(quotient + at, JM_LOAD(lanes->mantissa + at + JM_VW) /
-                                        JM_LOAD(lanes->mantissa + at));
+            JM_STORE(quotient + at,
+                     JM_LOAD(lanes->mantissa + at + JM_VW) / JM_LOAD(lanes->mantissa + at));
     }
     int is_triangular = 1;
-    JM_V theta_sum = zero;
     for (ptrdiff_t k = lanes->progress->stored - 1; k >= 0; k--) {
         double *const r = lanes->store + k * lanes->layer_size;
         const double *const delta = r + n * (n + 1) / 2 * JM_VW, *const order = delta + n * JM_VW;
         const double *const theta = order + n * JM_VW;
-        theta_sum += svdvals_lane_theta(lanes, theta, theta + n * JM_VW);
+        svdvals_lane_theta(lanes, theta, theta + n * JM_VW);
         for (ptrdiff_t j = 0; j < n; j++)
             JM_STORE(inverse + j * JM_VW, one / JM_LOAD(svdvals_lane_entry(n, r, j, j)));
         ptrdiff_t b = 0;
@@ -640,7 +701,8 @@ JM_INLINE void svdvals_lane_sweep(const ptrdiff_t n, const svdvals_lanes *lanes)
             is_triangular = 0;
         for (a = 0; a < n; a++) {
             double *u = lanes->u + a * n * JM_VW, *v = lanes->v + a * n * JM_VW;
-            const JM_V norm = JM_VSQRT(JM_VMAX(lyapunov_lane_dot_f64(n, JM_VW, u, u), JM_SPLAT(0x1p-900)));
+            const JM_V norm =
+                JM_VSQRT(JM_VMAX(lyapunov_lane_dot_f64(n, JM_VW, u, u), JM_SPLAT(0x1p-900)));
             const JM_V e = JM_VEXPONENT(norm);
             const JM_V back = svdvals_lane_power(-e), forth = svdvals_lane_power(e);
             for (ptrdiff_t j = 0; j < n * JM_VW; j += JM_VW) {
@@ -662,9 +724,11 @@ JM_INLINE void svdvals_lane_sweep(const ptrdiff_t n, const svdvals_lanes *lanes)
         JM_STORE(lanes->began + at, JM_LOAD(lanes->exponent + at));
     }
     JM_STORE(lanes->left, JM_VSQRT(low));
-    /* Rows of T are shorter than 2. */
-    JM_STORE(lanes->right, JM_LOAD(lanes->right) + JM_SPLAT(2 * sqrt((double)n)) * JM_VSQRT(up) +
-                               JM_SPLAT(0x1p-53) * theta_sum);
+    /* Rows of T are shorter than 2.  The last ones have their own places in T^-1. */
+    JM_V right = JM_LOAD(lanes->right);
+    if (!is_last)
+        right = JM_FMADD(JM_SPLAT(2 * sqrt((double)n)), JM_VSQRT(up), right);
+    JM_STORE(lanes->right, right);
     lanes->progress->stored = 0;
     lanes->progress->is_later = 1;
 }
@@ -680,13 +744,15 @@ JM_INLINE void svdvals_lane_run(const ptrdiff_t n, const jm_chain *chain, ptrdif
             lyapunov_lane_factor_f64(n, 1, chain, t, sample, lanes->factor);
         else
             svdvals_lane_factor_f32(n, JM_VW, chain, t, sample, lanes->factor);
-        svdvals_lane_step(n, lanes, (double)chain_layer_f64(chain, t).shortcut);
+        const jm_layer layer = chain_layer_f64(chain, t);
+        svdvals_lane_step(n, lanes, &layer);
         double *const q = lanes->q;
         lanes->q = lanes->c;
         lanes->c = q;
         lanes->progress->n_layers++;
-        if (++lanes->progress->stored == lanes->capacity || t + 1 == chain->n_layers)
-            svdvals_lane_sweep(n, lanes);
+        const int is_last = t + 1 == chain->n_layers;
+        if (++lanes->progress->stored == lanes->capacity || is_last)
+            svdvals_lane_sweep(n, lanes, is_last);
     }
 }
 
@@ -712,12 +778,17 @@ static void svdvals_lane_finish(const svdvals_lanes *lanes, ptrdiff_t lane, svdv
             state->t[i * state->ld_t + j] = lanes->t[(i * n + j) * JM_VW + lane] * m;
         state->exponent[i] = (int64_t)lanes->exponent[i * JM_VW + lane] + 2;
     }
-    double condition, own;
-    svdvals_decompose(state, values, &condition, &own);
+    svdvals_decompose(state);
+    (void)graded_jacobi(&state->jacobi, PTRDIFF_MAX);
+    const double own = svdvals_values(state, values), condition = state->condition;
     const double sum = lanes->sum[lane], worst = lanes->worst[lane];
     const double second = 6 * worst * worst * sum * sum;
     const double width = (double)n, u = 0x1p-53;
-    const double common = lanes->left[lane] + second +
+    double right = 0;
+    for (ptrdiff_t i = 0; i < n; i++)
+        right +=
+            lanes->up[i * JM_VW + lane] * 0.5 * lanes->mantissa[i * JM_VW + lane] * state->f[i];
+    const double common = lanes->left[lane] + second + right +
                           (lanes->right[lane] + 2 * sqrt(width) * second) * condition +
                           worst_angle + width * (width + 2) * u +
                           2 * u * (double)lanes->progress->n_layers + own;
@@ -809,8 +880,8 @@ static int svdvals_lane_items(const jm_chain *chain, ptrdiff_t first, ptrdiff_t 
  * chain_log_svdvals of samples [first, first + count), count at most chain_log_svdvals_group; the
  * arguments otherwise as there, of `count` samples each.
  *
- * undone  (count)  nonzero: the sample has a zero row or column, a factor of extreme size or doubtful
- *                  rank, or is not finite, and nothing was written: chain_log_svdvals_one takes it
+ * undone  (count)  nonzero: the sample has a zero row or column, a factor of extreme size or
+ * doubtful rank, or is not finite, and nothing was written: chain_log_svdvals_one takes it
  */
 static int chain_log_svdvals_lanes_f64(const jm_chain *chain, ptrdiff_t first, ptrdiff_t count,
                                        ptrdiff_t begin, ptrdiff_t end, double *values,
@@ -842,39 +913,64 @@ static size_t chain_log_svdvals_one_work_f32(ptrdiff_t max_width, ptrdiff_t n_in
     return chain_log_svdvals_one_work_f64(max_width, n_in);
 }
 
-/* chain_log_svdvals by the general way, for any chain. */
+/* Layers [begin, end) of chain_log_svdvals by the general way, for any chain. */
 static int svdvals_run(const jm_chain *chain, ptrdiff_t sample, ptrdiff_t max_width,
-                       ptrdiff_t begin, ptrdiff_t end, double *values, double *errors,
-                       ptrdiff_t *bad_layer, void *work, int is_f64) {
+                       ptrdiff_t begin, ptrdiff_t end, ptrdiff_t *bad_layer, void *work,
+                       int is_f64) {
     svdvals_state *state = work;
-    const ptrdiff_t n_in = chain_layer_f64(chain, 0).cols;
-    const ptrdiff_t n_out = chain_layer_f64(chain, chain->n_layers - 1).rows;
-    const ptrdiff_t n_values = n_in < n_out ? n_in : n_out;
     if (begin == 0) {
-        (void)svdvals_layout(max_width, n_in, work, state);
+        (void)svdvals_layout(max_width, chain_layer_f64(chain, 0).cols, work, state);
         svdvals_start(state);
     }
     for (ptrdiff_t k = begin; k < end && state->bad_layer < 0; k++)
         svdvals_layer(state, chain, k, sample, is_f64);
     *bad_layer = state->bad_layer;
-    if (end == chain->n_layers && state->bad_layer < 0)
-        svdvals_finish(state, n_values, values, errors);
-    else if (end == chain->n_layers)
-        for (ptrdiff_t i = 0; i < n_values; i++)
-            values[i] = errors[i] = NAN;
     return state->bad_layer < 0 ? JM_OK : JM_NON_FINITE;
 }
 
+/*
+ * As chain_log_svdvals of one sample by the general way, without the end: `values` and `errors` are
+ * chain_log_svdvals_end's.
+ */
 static int chain_log_svdvals_one_f64(const jm_chain *chain, ptrdiff_t sample, ptrdiff_t max_width,
-                                     ptrdiff_t begin, ptrdiff_t end, double *values,
-                                     double *errors, ptrdiff_t *bad_layer, void *work) {
-    return svdvals_run(chain, sample, max_width, begin, end, values, errors, bad_layer, work, 1);
+                                     ptrdiff_t begin, ptrdiff_t end, double *values, double *errors,
+                                     ptrdiff_t *bad_layer, void *work) {
+    (void)values;
+    (void)errors;
+    return svdvals_run(chain, sample, max_width, begin, end, bad_layer, work, 1);
 }
 
 static int chain_log_svdvals_one_f32(const jm_chain *chain, ptrdiff_t sample, ptrdiff_t max_width,
-                                     ptrdiff_t begin, ptrdiff_t end, double *values,
-                                     double *errors, ptrdiff_t *bad_layer, void *work) {
-    return svdvals_run(chain, sample, max_width, begin, end, values, errors, bad_layer, work, 0);
+                                     ptrdiff_t begin, ptrdiff_t end, double *values, double *errors,
+                                     ptrdiff_t *bad_layer, void *work) {
+    (void)values;
+    (void)errors;
+    return svdvals_run(chain, sample, max_width, begin, end, bad_layer, work, 0);
+}
+
+/*
+ * What follows the layers of chain_log_svdvals_one, about `n_pairs` rotations a call; the first has
+ * is_first set.  Returns whether there is more to do; values and errors are written by the last.
+ */
+static int chain_log_svdvals_end_f64(ptrdiff_t n_values, ptrdiff_t n_pairs, int is_first,
+                                     double *values, double *errors, void *work) {
+    svdvals_state *state = work;
+    if (state->bad_layer >= 0) {
+        for (ptrdiff_t i = 0; i < n_values; i++)
+            values[i] = errors[i] = NAN;
+        return 0;
+    }
+    if (is_first)
+        svdvals_decompose(state);
+    if (graded_jacobi(&state->jacobi, n_pairs))
+        return 1;
+    svdvals_finish(state, n_values, values, errors);
+    return 0;
+}
+
+static int chain_log_svdvals_end_f32(ptrdiff_t n_values, ptrdiff_t n_pairs, int is_first,
+                                     double *values, double *errors, void *work) {
+    return chain_log_svdvals_end_f64(n_values, n_pairs, is_first, values, errors, work);
 }
 
 /* Bytes of workspace, of 64-byte alignment, that chain_log_svdvals needs. */
@@ -891,16 +987,22 @@ static size_t chain_log_svdvals_work_f32(ptrdiff_t max_width, ptrdiff_t n_in) {
 static int svdvals_either(const jm_chain *chain, ptrdiff_t sample, ptrdiff_t max_width,
                           ptrdiff_t begin, ptrdiff_t end, double *values, double *errors,
                           ptrdiff_t *bad_layer, void *work, int is_f64) {
-    if (!chain_log_svdvals_group_f64(chain, max_width))
-        return svdvals_run(chain, sample, max_width, begin, end, values, errors, bad_layer, work,
-                           is_f64);
-    ptrdiff_t undone = 0;
-    *bad_layer = -1;
-    (void)svdvals_lane_items(chain, sample, 1, begin, end, values, errors, &undone, work, is_f64);
-    if (undone && end == chain->n_layers)
-        return svdvals_run(chain, sample, max_width, 0, end, values, errors, bad_layer, work,
-                           is_f64);
-    return JM_OK;
+    const ptrdiff_t n_in = chain_layer_f64(chain, 0).cols;
+    const ptrdiff_t n_out = chain_layer_f64(chain, chain->n_layers - 1).rows;
+    ptrdiff_t undone = 1;
+    if (chain_log_svdvals_group_f64(chain, max_width)) {
+        *bad_layer = -1;
+        (void)svdvals_lane_items(chain, sample, 1, begin, end, values, errors, &undone, work,
+                                 is_f64);
+        if (!undone || end < chain->n_layers)
+            return JM_OK;
+        begin = 0;
+    }
+    const int status = svdvals_run(chain, sample, max_width, begin, end, bad_layer, work, is_f64);
+    if (end == chain->n_layers)
+        (void)chain_log_svdvals_end_f64(n_in < n_out ? n_in : n_out, PTRDIFF_MAX, 1, values, errors,
+                                        work);
+    return status;
 }
 
 /*

@@ -90,6 +90,8 @@ ctypedef size_t (*lyapunov_work_t)(const jm_lyapunov *) noexcept nogil
 ctypedef int (*chain_log_svdvals_t)(
     const jm_chain *, Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t, double *, double *,
     Py_ssize_t *, void *) noexcept nogil
+ctypedef int (*svdvals_end_t)(
+    Py_ssize_t, Py_ssize_t, int, double *, double *, void *) noexcept nogil
 ctypedef Py_ssize_t (*svdvals_group_t)(const jm_chain *, Py_ssize_t) noexcept nogil
 ctypedef int (*spectral_norm_gram_t)(
     Py_ssize_t, Py_ssize_t, Py_ssize_t, const void *, double *, int64_t *, int *, void *
@@ -119,6 +121,7 @@ cdef extern from "jm_kernels.h" nogil:
         chain_log_svdvals_t chain_log_svdvals_lanes[2]
         size_t_of_two chain_log_svdvals_one_work[2]
         chain_log_svdvals_t chain_log_svdvals_one[2]
+        svdvals_end_t chain_log_svdvals_end[2]
         size_of_nothing spectral_norm_gram_group[2]
         size_t_of_two spectral_norm_gram_work[2]
         spectral_norm_gram_t spectral_norm_gram[2]
@@ -153,6 +156,7 @@ cdef extern from "Python.h":
     # And this one so that a refusal is an answer, not an exception.
     int PyObject_TryBuffer "PyObject_GetBuffer"(object, Py_buffer *, int) noexcept
     void PyErr_Clear() noexcept
+    const Py_ssize_t PY_SSIZE_T_MAX
 
 
 active = jm_tables[jm_n_tables() - 1]
@@ -448,7 +452,13 @@ cdef int svdvals_loop(const jm_chain *chain, int dtype, spec, Py_ssize_t n_items
     cdef Py_ssize_t *bad = <Py_ssize_t *>output(bad_layer)
     cdef const Py_ssize_t *which = <const Py_ssize_t *>address(items)
     cdef chain_log_svdvals_t kernel = active.chain_log_svdvals_one[dtype]
+    cdef svdvals_end_t finish = active.chain_log_svdvals_end[dtype]
     cdef size_t bytes
+    cdef int is_first, has_more
+    cdef int done[8]  # IN_FLIGHT
+    memset(done, 0, sizeof(done))
+    # A pair takes some 10 n flops.
+    cdef Py_ssize_t pairs = max(1, <Py_ssize_t>(ROUND / IN_FLIGHT / (10.0 * max_width)))
     if items is None:
         kernel = active.chain_log_svdvals_lanes[dtype]
         bytes = active.chain_log_svdvals_lanes_work[dtype](n_in)
@@ -456,8 +466,9 @@ cdef int svdvals_loop(const jm_chain *chain, int dtype, spec, Py_ssize_t n_items
         bytes = active.chain_log_svdvals_one_work[dtype](max_width, n_in)
     cdef Py_ssize_t n_groups = (n_items + group - 1) // group
     # Latency, not flops, bounds the smallest factors.
-    cdef Plan cut = plan(n_groups, chain.n_layers, group * layer_cost + 1000.0 * max_width,
-                         n_threads)
+    layer_cost = group * layer_cost + 1000.0 * max_width
+    cdef Plan cut = plan(n_groups, chain.n_layers, layer_cost, n_threads)
+    cdef bint is_long = chain.n_layers * layer_cost > ROUND / IN_FLIGHT
     cdef char *work = <char *>jm_malloc(bytes * cut.n_spaces)
     cdef Py_ssize_t i, at, lo, hi, begin, end, space
     cdef jm_fp_environment saved
@@ -471,13 +482,33 @@ cdef int svdvals_loop(const jm_chain *chain, int dtype, spec, Py_ssize_t n_items
                 with nogil, parallel(num_threads=cut.n_threads):
                     saved = jm_fp_enter()
                     for i in prange(lo, hi, schedule="dynamic", chunksize=cut.grain):
-                        space = i - lo if end - begin < chain.n_layers else threadid()
+                        space = i - lo if is_long else threadid()
                         at = which[i] if which != NULL else i * group
                         kernel(chain, at, max_width if which != NULL else min(group, n_items - at),
                                begin, end, out + at * n_values, out_errors + at * n_values,
                                bad + at, work + space * bytes)
+                        if which != NULL and not is_long:
+                            finish(n_values, PY_SSIZE_T_MAX, True, out + at * n_values,
+                                   out_errors + at * n_values, work + space * bytes)
                     jm_fp_leave(saved)
                 PyErr_CheckSignals()
+            # Long items end in pieces too.
+            is_first = True
+            has_more = which != NULL and is_long
+            while has_more:
+                has_more = 0
+                with nogil, parallel(num_threads=cut.n_threads):
+                    saved = jm_fp_enter()
+                    for i in prange(lo, hi, schedule="dynamic"):
+                        if not done[i - lo]:
+                            done[i - lo] = not finish(
+                                n_values, pairs, is_first, out + which[i] * n_values,
+                                out_errors + which[i] * n_values, work + (i - lo) * bytes)
+                        has_more += not done[i - lo]
+                    jm_fp_leave(saved)
+                is_first = False
+                PyErr_CheckSignals()
+            memset(done, 0, sizeof(done))
     finally:
         jm_free(work)
     return 0

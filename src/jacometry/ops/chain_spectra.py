@@ -112,7 +112,7 @@ def chain_log_svdvals(
     else:
         bad_item = _kernels.chain_log_svdvals(
             int(chain.dtype == np.float64), chain, n_items, values, error, bad_layer,
-            6.0 * chain.max_width**3, n_threads,
+            (6.0 + 60.0 / chain.n_layers) * chain.max_width**3, n_threads,
         )  # fmt: skip
 
     if check_finite and bad_item >= 0:
