@@ -27,7 +27,7 @@
 #define JM_LANES_MOST 32
 /* Bytes of the store of layers, in all lanes, and flops of one sweep through it in each lane. */
 #define JM_LANES_STORE ((size_t)1 << 23)
-#define JM_LANES_SWEEP 12500000
+#define JM_LANES_SWEEP 25000000
 /* A column that shrinks by more on being made orthogonal is made so again; squared. */
 #define JM_LANES_AGAIN 0x1p-6
 /* Terms of F Q that are summed on their own. */
@@ -83,7 +83,7 @@ typedef struct {
     double *square, *whole, *passed, *length;
     double *diagonal; /* (n) relative errors of D so far */
     double *low, *up, /* sums by columns, by rows */
-        *alpha, *beta, *g, *order, *began;
+        *alpha, *beta, *g, *order, *began, *began_mantissa, *left_columns;
     /* One vector each: bound of the part to the left, to the right (not yet times the condition of
      * T), the sum of all |X|_F, the largest quotient met; nonzero: left to the other way. */
     double *left, *right, *sum, *worst, *undone;
@@ -98,10 +98,11 @@ static size_t svdvals_lane_layout(ptrdiff_t n, char *work, svdvals_lanes *lanes)
     double **const squares[] = {&lanes->factor, &lanes->q, &lanes->c,
                                 &lanes->t,      &lanes->u, &lanes->v};
     double **const lines[] = {
-        &lanes->mantissa, &lanes->exponent, &lanes->old_mantissa, &lanes->old_exponent,
-        &lanes->square,   &lanes->whole,    &lanes->length,       &lanes->diagonal,
-        &lanes->passed,   &lanes->low,      &lanes->up,           &lanes->alpha,
-        &lanes->beta,     &lanes->g,        &lanes->order,        &lanes->began};
+        &lanes->mantissa,       &lanes->exponent,    &lanes->old_mantissa, &lanes->old_exponent,
+        &lanes->square,         &lanes->whole,       &lanes->length,       &lanes->diagonal,
+        &lanes->passed,         &lanes->low,         &lanes->up,           &lanes->alpha,
+        &lanes->beta,           &lanes->g,           &lanes->order,        &lanes->began,
+        &lanes->began_mantissa, &lanes->left_columns};
     double **const vectors[] = {&lanes->left, &lanes->right, &lanes->sum, &lanes->worst,
                                 &lanes->undone};
     const size_t head = (sizeof(svdvals_lane_progress) + 63) / 64 * 64;
@@ -137,6 +138,7 @@ static void svdvals_lane_start(const svdvals_lanes *lanes) {
         JM_STORE(lanes->mantissa + at, one);
         JM_STORE(lanes->exponent + at, zero);
         JM_STORE(lanes->began + at, zero);
+        JM_STORE(lanes->began_mantissa + at, one);
         JM_STORE(lanes->length + at, one);
         JM_STORE(lanes->diagonal + at, zero);
     }
@@ -609,9 +611,11 @@ static void svdvals_lane_before(const svdvals_lanes *lanes, const double *quotie
     JM_V most_row = zero, most_column = zero, sum = JM_LOAD(lanes->sum);
     double *const columns = lanes->square;
     for (ptrdiff_t b = 0; b < n; b++) {
-        const double *v = lanes->v + b * n * JM_VW;
-        JM_STORE(lanes->beta + b * JM_VW,
-                 JM_LOAD(lanes->left) * JM_VSQRT(lyapunov_lane_dot_f64(n, JM_VW, v, v)));
+        JM_V beta = zero;
+        for (ptrdiff_t c = 0; c < n; c++)
+            beta = JM_FMADD(JM_LOAD(lanes->left_columns + c * JM_VW),
+                            JM_VABS(JM_LOAD(lanes->v + (b * n + c) * JM_VW)), beta);
+        JM_STORE(lanes->beta + b * JM_VW, beta);
         JM_STORE(columns + b * JM_VW, zero);
     }
     for (ptrdiff_t a = 0; a < n; a++) {
@@ -636,8 +640,10 @@ static void svdvals_lane_before(const svdvals_lanes *lanes, const double *quotie
                          (JM_LOAD(lanes->mantissa + b * JM_VW) / m);
             sum += x;
             JM_STORE(to, JM_FMADD(x, weight, JM_LOAD(to)));
-            const JM_V e = JM_LOAD(lanes->began + b * JM_VW) + JM_SPLAT(1);
-            x = JM_VABS(JM_LOAD(lanes->u + (a * n + b) * JM_VW)) * svdvals_lane_power(e - d);
+            const JM_V e = JM_LOAD(lanes->began + b * JM_VW);
+            const JM_V began = JM_LOAD(lanes->began_mantissa + b * JM_VW);
+            x = JM_VABS(JM_LOAD(lanes->u + (a * n + b) * JM_VW)) * (began / m) *
+                svdvals_lane_power(e - d);
             row += x;
             JM_STORE(columns + b * JM_VW, x + JM_LOAD(columns + b * JM_VW));
         }
@@ -718,10 +724,12 @@ JM_INLINE void svdvals_lane_sweep(const ptrdiff_t n, const svdvals_lanes *lanes,
     JM_V low = zero, up = zero;
     for (ptrdiff_t at = 0; at < n * JM_VW; at += JM_VW) {
         const JM_V x = JM_LOAD(lanes->low + at), y = JM_LOAD(lanes->up + at);
+        JM_STORE(lanes->left_columns + at, x);
         low = JM_FMADD(x, x, low);
         up = JM_FMADD(y, y, up);
         JM_STORE(lanes->diagonal + at, JM_LOAD(lanes->order + at));
         JM_STORE(lanes->began + at, JM_LOAD(lanes->exponent + at));
+        JM_STORE(lanes->began_mantissa + at, JM_LOAD(lanes->mantissa + at));
     }
     JM_STORE(lanes->left, JM_VSQRT(low));
     /* Rows of T are shorter than 2.  The last ones have their own places in T^-1. */

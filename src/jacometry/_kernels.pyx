@@ -116,6 +116,8 @@ cdef extern from "jm_kernels.h" nogil:
         lyapunov_group_t lyapunov_spectrum_group[2]
         lyapunov_work_t lyapunov_spectrum_work[2]
         lyapunov_spectrum_t lyapunov_spectrum[2]
+        size_t_of_two chain_log_svdvals_work[2]
+        chain_log_svdvals_t chain_log_svdvals[2]
         svdvals_group_t chain_log_svdvals_group[2]
         size_t_of_one chain_log_svdvals_lanes_work[2]
         chain_log_svdvals_t chain_log_svdvals_lanes[2]
