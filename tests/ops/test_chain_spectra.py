@@ -249,7 +249,7 @@ def test_the_bound_holds_on_random_hard_chains(isa, rng, n):
 
 @pytest.mark.parametrize("n", [16, 32])
 def test_a_chain_longer_than_the_store_of_layers_is_within_its_bound(isa, rng, n):
-    """Two samples: layers that meet, so that the truth is known, and Gaussian ones, in their sum."""
+    """Layers that meet, so that the truth is known, and Gaussian ones, in their sum."""
     depth = 450 if n == 32 else 2000
     log_scale = np.linspace(0.5, -0.5, n)
     bases = np.linalg.qr(rng.standard_normal((depth + 1, n, n)))[0]
@@ -260,7 +260,7 @@ def test_a_chain_longer_than_the_store_of_layers_is_within_its_bound(isa, rng, n
     # Forming the factors costs each log at most n u cond per layer.
     forming = depth * 2 * n * 2.0**-53 * np.e
     assert (np.abs(got.values[0] - depth * log_scale) <= got.error[0] + forming).all()
-    assert (got.error[0] < 1e-7).all()
+    assert (got.error[0] < 1e-5).all()
     log_det = np.linalg.slogdet(weights[1])[1].sum()
     # LAPACK's own error: n u times the condition of each factor, a few hundred.
     assert abs(got.values[1].sum() - log_det) <= got.error[1].sum() + 1e-8
