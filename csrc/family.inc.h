@@ -17,6 +17,8 @@
 
 #include "kernels/chain_svdvals.inc.h"
 
+#include "kernels/svdvals_lanes.inc.h"
+
 #include "kernels/activation.inc.h"
 
 #include "kernels/moments.inc.h"

@@ -9,6 +9,7 @@
  *   JM_SPLAT(x)            x in every lane
  *   JM_GATHER(p, at)       p[at[0]], p[at[1]], ...
  *   JM_FMADD(a, b, c)      a * b + c, fused exactly where the instruction set fuses
+ *   JM_IS_FUSED            whether it is
  *   JM_FMADD_S(a, b, c)    the same for one JM_T: bit for bit what a lane gives
  *   JM_VMAX(a, b)          lane maximum; a NaN in `a` gives b
  *   JM_VMIN(a, b)          lane minimum; a NaN in `a` gives b
@@ -20,6 +21,7 @@
  *   JM_ANY_NAN(a)          whether some lane is NaN
  *   JM_ROUNDER             (x + JM_ROUNDER) - JM_ROUNDER is x rounded to an integer
  *   JM_VPOW2(s)            2^k, s = k + JM_ROUNDER, where that is a normal number
+ *   JM_VEXPONENT(a)        the integer k with 2^k <= a < 2^(k+1), for a positive normal number
  *   JM_U, JM_MIN_EXP, JM_MAX_EXP   unit roundoff; exponents of the normal range as in float.h
  *   JM_INT, JM_FRACTION_BITS       the integer of this size; bits of the fraction in it
  *   JM_FREXP, JM_LDEXP, JM_ABS, JM_SQRT, JM_LOG   libm at JM_T
@@ -37,6 +39,7 @@
 #undef JM_GATHER
 #undef JM_FMADD
 #undef JM_FMADD_S
+#undef JM_IS_FUSED
 #undef JM_VMAX
 #undef JM_VMIN
 #undef JM_VABS
@@ -47,6 +50,7 @@
 #undef JM_ANY_NAN
 #undef JM_ROUNDER
 #undef JM_VPOW2
+#undef JM_VEXPONENT
 #undef JM_U
 #undef JM_MIN_EXP
 #undef JM_INT
@@ -183,12 +187,14 @@ JM_INLINE JM_V JM_NAME(jm_gather)(const JM_T *p, const ptrdiff_t *at) {
 #endif
 
 #if (defined(__x86_64__) && JM_VECTOR_BYTES >= 32) || defined(__aarch64__)
+#define JM_IS_FUSED 1
 #if JM_IS_F64
 #define JM_FMADD_S(a, b, c) __builtin_fma((a), (b), (c))
 #else
 #define JM_FMADD_S(a, b, c) __builtin_fmaf((a), (b), (c))
 #endif
 #else
+#define JM_IS_FUSED 0
 #define JM_FMADD_S(a, b, c) ((a) * (b) + (c))
 #endif
 
@@ -210,9 +216,16 @@ JM_INLINE JM_V JM_NAME(jm_vless)(JM_V a, JM_V b, JM_V x, JM_V y) {
 #if JM_IS_F64
 typedef uint64_t JM_NAME(jm_word) __attribute__((vector_size(JM_VECTOR_BYTES)));
 JM_INLINE JM_V JM_NAME(jm_vpow2)(JM_V s) { return (JM_V)(((JM_NAME(jm_word))s + 1023) << 52); }
+/* The exponent's bits below the one of 2^52, whose unit is 1. */
+JM_INLINE JM_V JM_NAME(jm_vexponent)(JM_V a) {
+    return (JM_V)((((JM_NAME(jm_word))a) >> 52) | 0x4330000000000000) - (0x1p52 + 1023);
+}
 #else
 typedef uint32_t JM_NAME(jm_word) __attribute__((vector_size(JM_VECTOR_BYTES)));
 JM_INLINE JM_V JM_NAME(jm_vpow2)(JM_V s) { return (JM_V)(((JM_NAME(jm_word))s + 127) << 23); }
+JM_INLINE JM_V JM_NAME(jm_vexponent)(JM_V a) {
+    return (JM_V)((((JM_NAME(jm_word))a) >> 23) | 0x4B000000) - (0x1p23f + 127);
+}
 #endif
 #undef JM_ABS_BITS
 /* By a mask, or over the stack: a copy of variable length that the reader waits for. */
@@ -271,6 +284,7 @@ JM_INLINE JM_T JM_NAME(jm_lane_sum)(JM_V a) {
 #endif
 #define JM_VLESS(a, b, x, y) JM_NAME(jm_vless)((a), (b), (x), (y))
 #define JM_VPOW2(s) JM_NAME(jm_vpow2)(s)
+#define JM_VEXPONENT(a) JM_NAME(jm_vexponent)(a)
 
 #else /* no vector types: one lane, plain C */
 
@@ -283,6 +297,7 @@ JM_INLINE JM_T JM_NAME(jm_lane_sum)(JM_V a) {
 #define JM_LANE_SUM(a) (a)
 #define JM_SPLAT(x) ((JM_T)(x))
 #define JM_GATHER(p, at) ((p)[(at)[0]])
+#define JM_IS_FUSED 0
 #define JM_FMADD(a, b, c) ((a) * (b) + (c))
 #define JM_FMADD_S(a, b, c) ((a) * (b) + (c))
 #define JM_VMAX(a, b) ((a) > (b) ? (a) : (b))
@@ -292,6 +307,12 @@ JM_INLINE JM_T JM_NAME(jm_lane_sum)(JM_V a) {
 #define JM_VSQRT(a) JM_SQRT(a)
 #define JM_VLESS(a, b, x, y) ((a) < (b) ? (x) : (y))
 #define JM_VPOW2(s) JM_LDEXP((JM_T)1, (int)((s) - JM_ROUNDER))
+#define JM_VEXPONENT(a) JM_NAME(jm_exponent)(a)
+JM_INLINE JM_T JM_NAME(jm_exponent)(JM_T a) {
+    int k = 0;
+    (void)JM_FREXP(a, &k);
+    return (JM_T)(k - 1);
+}
 #define JM_ANY_ABOVE(a, b) ((a) > (b))
 #define JM_ANY_NAN(a) isnan(a)
 

@@ -148,6 +148,12 @@ PERTURBATIONS = [
     ),
     Perturbation(
         "chain_log_svdvals",
+        "svdvals_lanes.inc.h",
+        "const JM_V inverse = JM_SPLAT(1) / JM_LOAD(lanes->mantissa + at);",
+        "const JM_V inverse = JM_SPLAT(1.001) / JM_LOAD(lanes->mantissa + at);",
+    ),
+    Perturbation(
+        "chain_log_svdvals",
         "graded.inc.h",
         "const double t = tau * ratio, cosine",
         "const double t = 0.999 * tau * ratio, cosine",

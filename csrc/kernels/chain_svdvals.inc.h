@@ -151,6 +151,8 @@ typedef struct {
     ptrdiff_t *order, *support, *kept, *first, *last;
     graded_size *norms;
     int *is_zero;
+    double condition, spread;
+    graded_rotations jacobi;
 } svdvals_state;
 
 /* Cuts the workspace; returns its size. */
@@ -456,9 +458,12 @@ static void svdvals_sort(ptrdiff_t n, double *values, double *errors) {
     }
 }
 
-/* The logs of the singular values of diag(2^e) T and the bounds of all errors so far. */
-static void svdvals_finish(svdvals_state *state, ptrdiff_t n_values, double *values,
-                           double *errors) {
+/*
+ * Prepares the rotations that give the singular values of diag(2^e) T: row i of the triangle is row
+ * order[i] of T, of 2^unit.  `condition` is a bound of |T^-1|, the lengths of its columns go to f,
+ * `spread` is the same for the triangle's inverse, rows of length one.
+ */
+static void svdvals_decompose(svdvals_state *state) {
     const ptrdiff_t live = state->live, ld = state->ld;
     /* T^T diag(2^e) Pi = Q R; the reflections go where T' would. */
     graded_qr qr = {state->n_in,     live,         state->ld_t, live, state->t, state->t_new,
@@ -469,7 +474,11 @@ static void svdvals_finish(svdvals_state *state, ptrdiff_t n_values, double *val
         for (ptrdiff_t i = 0; i <= j; i++)
             state->c[j * ld + i] = state->t[j * state->ld_t + i];
     graded_inverse(n, state->c, ld, state->triangle);
-    const double condition = graded_triangle_norm(n, state->triangle, ld, state->chi);
+    state->condition = graded_triangle_norm(n, state->triangle, ld, state->chi);
+    for (ptrdiff_t i = 0; i < n; i++) {
+        const double *row = state->triangle + i * ld;
+        state->f[state->order[i]] = sqrt(graded_dot(JM_PADDED(n), row, row));
+    }
 
     /* Rows of R, each a vector for Jacobi with its own exponent. */
     double *x = state->v;
@@ -482,26 +491,46 @@ static void svdvals_finish(svdvals_state *state, ptrdiff_t n_values, double *val
         for (ptrdiff_t i = 0; i <= j; i++)
             state->c[j * ld + i] = state->triangle[i * ld + j];
     graded_inverse(n, state->c, ld, state->triangle);
-    const double spread = graded_triangle_norm(n, state->triangle, ld, state->chi);
+    state->spread = graded_triangle_norm(n, state->triangle, ld, state->chi);
     for (ptrdiff_t i = 0; i < n; i++)
-        state->f[i] = state->stretched[state->order[i]];
+        state->unit[i] = state->exponent_new[i];
+    state->jacobi = (graded_rotations){n, ld, x, state->exponent_new, state->growth, 0, 0, 0};
+}
+
+/*
+ * The logs of the singular values, not sorted, after the rotations.  Returns the bound of the
+ * errors made since svdvals_decompose: n reflections of columns, each relative to its column, and
+ * the rotations, each relative to its row.
+ */
+static double svdvals_values(const svdvals_state *state, double *values) {
+    const graded_rotations *jacobi = &state->jacobi;
+    const double width = (double)jacobi->n, height = (double)state->n_in;
+    for (ptrdiff_t i = 0; i < jacobi->n; i++) {
+        const double twos = (double)state->exponent_new[i];
+        values[i] = JM_LOG_2_HIGH * twos + (JM_LOG_2_LOW * twos + log(state->growth[i]));
+    }
+    return 0x1p-53 * (width * (height + 16) * state->condition +
+                      8 * width * jacobi->sweep * state->spread) +
+           width * jacobi->largest;
+}
+
+/* The logs of the singular values and the bounds of all errors so far. */
+static void svdvals_finish(svdvals_state *state, ptrdiff_t n_values, double *values,
+                           double *errors) {
+    const ptrdiff_t n = state->jacobi.n;
+    const double own = svdvals_values(state, values), condition = state->condition;
     for (ptrdiff_t i = 0; i < n; i++) {
-        const double *turned = state->turned + state->order[i] * ld;
+        const ptrdiff_t was = state->order[i];
+        const double *turned = state->turned + was * state->ld;
         double largest = 0;
         for (ptrdiff_t a = 0; a < state->cols; a++)
-            largest = a != state->order[i] && turned[a] > largest ? turned[a] : largest;
-        state->f[i] += largest;
-        state->order[i] = (ptrdiff_t)state->exponent_new[i]; /* e before Jacobi */
+            largest = a != was && turned[a] > largest ? turned[a] : largest;
+        state->f[i] = state->stretched[was] + largest;
     }
-    const double cosine = graded_jacobi(n, x, ld, state->exponent_new, state->growth);
-    const double own =
-        ((double)(state->n_in + n + 16) * 0x1p-53) * (condition + spread) + (double)n * cosine;
     for (ptrdiff_t i = 0; i < n; i++) {
-        const double twos = (double)state->exponent_new[i];
         double square = 0;
-        values[i] = JM_LOG_2_HIGH * twos + (JM_LOG_2_LOW * twos + log(state->growth[i]));
         for (ptrdiff_t b = 0; b < n; b++) {
-            const int64_t below = (int64_t)state->order[b] - state->exponent_new[i];
+            const int64_t below = state->unit[b] - state->exponent_new[i];
             const double weight = below < 0 ? graded_power(below) : 1;
             square += state->f[b] * weight * (state->f[b] * weight);
         }
@@ -515,65 +544,6 @@ static void svdvals_finish(svdvals_state *state, ptrdiff_t n_values, double *val
         values[i] = -INFINITY;
         errors[i] = i < state->rank || state->is_lost ? INFINITY : 0;
     }
-}
-
-/* Bytes of workspace, of 64-byte alignment, that chain_log_svdvals needs. */
-static size_t chain_log_svdvals_work_f64(ptrdiff_t max_width, ptrdiff_t n_in) {
-    svdvals_state state;
-    return svdvals_layout(max_width, n_in, NULL, &state);
-}
-
-static size_t chain_log_svdvals_work_f32(ptrdiff_t max_width, ptrdiff_t n_in) {
-    return chain_log_svdvals_work_f64(max_width, n_in);
-}
-
-static int svdvals_run(const jm_chain *chain, ptrdiff_t sample, ptrdiff_t max_width,
-                       ptrdiff_t begin, ptrdiff_t end, double *values, double *errors,
-                       ptrdiff_t *bad_layer, void *work, int is_f64) {
-    svdvals_state *state = work;
-    const ptrdiff_t n_in = chain_layer_f64(chain, 0).cols;
-    const ptrdiff_t n_out = chain_layer_f64(chain, chain->n_layers - 1).rows;
-    const ptrdiff_t n_values = n_in < n_out ? n_in : n_out;
-    if (begin == 0) {
-        (void)svdvals_layout(max_width, n_in, work, state);
-        svdvals_start(state);
-    }
-    for (ptrdiff_t k = begin; k < end && state->bad_layer < 0; k++)
-        svdvals_layer(state, chain, k, sample, is_f64);
-    *bad_layer = state->bad_layer;
-    if (end == chain->n_layers && state->bad_layer < 0)
-        svdvals_finish(state, n_values, values, errors);
-    else if (end == chain->n_layers)
-        for (ptrdiff_t i = 0; i < n_values; i++)
-            values[i] = errors[i] = NAN;
-    return state->bad_layer < 0 ? JM_OK : JM_NON_FINITE;
-}
-
-/*
- * Natural logs of the singular values of F_{end-1} ... F_begin times what the workspace holds, for
- * one sample; weights and slopes of either type, all arithmetic in double.
- *
- * values     (min(n_0, n_L))  written when end == n_layers: descending, -inf for zeros
- * errors                      bound of |value - truth|, 0 for zeros that follow from zero rows and
- *                             columns of the factors, infinite where no digit is certain
- * bad_layer                   first layer with a NaN or infinity, -1 if there is none; all values
- *                             and errors are then NaN
- * work       chain_log_svdvals_work(largest width, n_0) bytes; begin == 0 starts it anew, a later
- *            range goes on from where the last one ended
- *
- * Requires 0 <= begin < end <= n_layers and every width >= 1.  Never allocates.  Cost about 6 n^3
- * flops a layer, n the larger width, and some 20 n^3 at the end.  Returns JM_OK or JM_NON_FINITE.
- */
-static int chain_log_svdvals_f64(const jm_chain *chain, ptrdiff_t sample, ptrdiff_t max_width,
-                                 ptrdiff_t begin, ptrdiff_t end, double *values, double *errors,
-                                 ptrdiff_t *bad_layer, void *work) {
-    return svdvals_run(chain, sample, max_width, begin, end, values, errors, bad_layer, work, 1);
-}
-
-static int chain_log_svdvals_f32(const jm_chain *chain, ptrdiff_t sample, ptrdiff_t max_width,
-                                 ptrdiff_t begin, ptrdiff_t end, double *values, double *errors,
-                                 ptrdiff_t *bad_layer, void *work) {
-    return svdvals_run(chain, sample, max_width, begin, end, values, errors, bad_layer, work, 0);
 }
 
 #endif

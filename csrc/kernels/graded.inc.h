@@ -350,29 +350,40 @@ static double graded_unit(ptrdiff_t n, double *x, int64_t *exponent) {
     return norm.mantissa;
 }
 
+/* Vectors x[i] 2^exponent[i] of length n on their way to being orthogonal. */
+typedef struct {
+    ptrdiff_t n, ld;
+    double *x; /* (n, ld) */
+    int64_t *exponent;
+    double *length; /* (n) the norms of the x[i], in [0.5, 1) */
+    ptrdiff_t next; /* the row of pairs that comes next */
+    int sweep;      /* that it belongs to, or, at the end, how many there were */
+    double largest; /* cosine of this sweep so far */
+} graded_rotations;
+
 /*
- * Makes the n vectors x[i] 2^exponent[i] of length n orthogonal; length[i] is then the norm of
- * x[i], in [0.5, 1).  Pairs are taken row by row, the vectors of a sweep sorted by length where the
- * pivoted QR before has not done so (de Rijk 1989): a rotation leaves the longer one first.  Stops
- * once no cosine exceeds n u; returns the largest cosine of the last sweep, n u at most unless the
- * sweeps ran out.
+ * Rotates about n_pairs pairs; returns whether there is more to do.  Pairs are taken row by row,
+ * the vectors of a sweep sorted by length where the pivoted QR before has not done so (de Rijk
+ * 1989): a rotation leaves the longer one first.  Stops once no cosine exceeds n u; `largest` is
+ * then the largest of the last sweep, n u at most unless the sweeps ran out.
  */
-static double graded_jacobi(ptrdiff_t n, double *x, ptrdiff_t ld, int64_t *exponent,
-                            double *length) {
-    const ptrdiff_t padded = JM_PADDED(n);
+static int graded_jacobi(graded_rotations *job, ptrdiff_t n_pairs) {
+    const ptrdiff_t n = job->n, ld = job->ld, padded = JM_PADDED(n);
     const double tolerance = (double)n * 0x1p-53;
-    double largest = 0;
-    for (ptrdiff_t i = 0; i < n; i++)
-        length[i] = graded_unit(padded, x + i * ld, exponent + i);
-    for (int sweep = 0; sweep < JM_MAX_SWEEPS; sweep++) {
-        largest = 0;
-        for (ptrdiff_t i = 0; i + 1 < n; i++)
+    double *const length = job->length;
+    int64_t *const exponent = job->exponent;
+    if (job->sweep == 0 && job->next == 0)
+        for (ptrdiff_t i = 0; i < n; i++)
+            length[i] = graded_unit(padded, job->x + i * ld, exponent + i);
+    while (job->sweep < JM_MAX_SWEEPS) {
+        for (; job->next + 1 < n && n_pairs > 0; n_pairs -= n - job->next, job->next++) {
+            const ptrdiff_t i = job->next;
             for (ptrdiff_t j = i + 1; j < n; j++) {
-                double *xi = x + i * ld, *xj = x + j * ld;
+                double *xi = job->x + i * ld, *xj = job->x + j * ld;
                 const double c = graded_dot(padded, xi, xj) / (length[i] * length[j]);
                 if (!(fabs(c) > tolerance))
                     continue;
-                largest = fabs(c) > largest ? fabs(c) : largest;
+                job->largest = fabs(c) > job->largest ? fabs(c) : job->largest;
                 const double ratio =
                     length[j] / length[i] * graded_power(exponent[j] - exponent[i]);
                 if (ratio <= 1)
@@ -385,10 +396,16 @@ static double graded_jacobi(ptrdiff_t n, double *x, ptrdiff_t ld, int64_t *expon
                 length[i] = graded_unit(padded, xi, exponent + i);
                 length[j] = graded_unit(padded, xj, exponent + j);
             }
-        if (largest <= tolerance)
+        }
+        if (job->next + 1 < n)
+            return 1;
+        job->sweep++;
+        job->next = 0;
+        if (job->largest <= tolerance || job->sweep == JM_MAX_SWEEPS)
             break;
+        job->largest = 0;
     }
-    return largest;
+    return 0;
 }
 
 #endif

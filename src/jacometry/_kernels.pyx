@@ -94,6 +94,9 @@ ctypedef size_t (*lyapunov_work_t)(const jm_lyapunov *) noexcept nogil
 ctypedef int (*chain_log_svdvals_t)(
     const jm_chain *, Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t, double *, double *,
     Py_ssize_t *, void *) noexcept nogil
+ctypedef int (*svdvals_end_t)(
+    Py_ssize_t, Py_ssize_t, int, double *, double *, void *) noexcept nogil
+ctypedef Py_ssize_t (*svdvals_group_t)(const jm_chain *, Py_ssize_t) noexcept nogil
 ctypedef int (*spectral_norm_gram_t)(
     Py_ssize_t, Py_ssize_t, Py_ssize_t, const void *, double *, int64_t *, int *, void *
 ) noexcept nogil
@@ -121,6 +124,12 @@ cdef extern from "jm_kernels.h" nogil:
         lyapunov_spectrum_t lyapunov_spectrum[2]
         size_t_of_two chain_log_svdvals_work[2]
         chain_log_svdvals_t chain_log_svdvals[2]
+        svdvals_group_t chain_log_svdvals_group[2]
+        size_t_of_one chain_log_svdvals_lanes_work[2]
+        chain_log_svdvals_t chain_log_svdvals_lanes[2]
+        size_t_of_two chain_log_svdvals_one_work[2]
+        chain_log_svdvals_t chain_log_svdvals_one[2]
+        svdvals_end_t chain_log_svdvals_end[2]
         size_of_nothing spectral_norm_gram_group[2]
         size_t_of_two spectral_norm_gram_work[2]
         spectral_norm_gram_t spectral_norm_gram[2]
@@ -155,6 +164,7 @@ cdef extern from "Python.h":
     # And this one so that a refusal is an answer, not an exception.
     int PyObject_TryBuffer "PyObject_GetBuffer"(object, Py_buffer *, int) noexcept
     void PyErr_Clear() noexcept
+    const Py_ssize_t PY_SSIZE_T_MAX
 
 
 active = jm_tables[jm_n_tables() - 1]
@@ -441,34 +451,88 @@ def chain_log_svdvals(int dtype, spec, Py_ssize_t n_samples, values, errors, bad
     """values and errors (B, r) float64."""
     cdef jm_chain chain
     read_chain(spec, &chain)
+    cdef Py_ssize_t group = active.chain_log_svdvals_group[dtype](&chain, spec.max_width)
+    bad_layer.fill(1)
+    if group:
+        svdvals_loop(&chain, dtype, spec, n_samples, group, None, values, errors, bad_layer,
+                     layer_cost, n_threads)
+    left = bad_layer.nonzero()[0]
+    bad_layer.fill(-1)
+    if len(left):
+        svdvals_loop(&chain, dtype, spec, len(left), 1, left, values, errors, bad_layer,
+                     1.5 * layer_cost, n_threads)
+    return first_bad(<Py_ssize_t *>output(bad_layer), n_samples)
+
+
+cdef int svdvals_loop(const jm_chain *chain, int dtype, spec, Py_ssize_t n_items, Py_ssize_t group,
+                      items, values, errors, bad_layer, double layer_cost, int n_threads) except -1:
+    """In lanes, `group` samples at a time, or, given a list of items, those one by one."""
     cdef Py_ssize_t max_width = spec.max_width, n_in = spec.n_in, n_values = values.shape[1]
     cdef double *out = <double *>output(values)
     cdef double *out_errors = <double *>output(errors)
     cdef Py_ssize_t *bad = <Py_ssize_t *>output(bad_layer)
-    cdef chain_log_svdvals_t kernel = active.chain_log_svdvals[dtype]
-    cdef Plan cut = plan(n_samples, chain.n_layers, layer_cost, n_threads)
-    cdef size_t bytes = active.chain_log_svdvals_work[dtype](max_width, n_in)
+    cdef const Py_ssize_t *which = <const Py_ssize_t *>address(items)
+    cdef chain_log_svdvals_t kernel = active.chain_log_svdvals_one[dtype]
+    cdef svdvals_end_t finish = active.chain_log_svdvals_end[dtype]
+    cdef size_t bytes
+    cdef int is_first, has_more
+    cdef int done[8]  # IN_FLIGHT
+    memset(done, 0, sizeof(done))
+    # A pair takes some 10 n flops.
+    cdef Py_ssize_t pairs = max(1, <Py_ssize_t>(ROUND / IN_FLIGHT / (10.0 * max_width)))
+    if items is None:
+        kernel = active.chain_log_svdvals_lanes[dtype]
+        bytes = active.chain_log_svdvals_lanes_work[dtype](n_in)
+    else:
+        bytes = active.chain_log_svdvals_one_work[dtype](max_width, n_in)
+    cdef Py_ssize_t n_groups = (n_items + group - 1) // group
+    # Latency, not flops, bounds the smallest factors.
+    layer_cost = group * layer_cost + 1000.0 * max_width
+    cdef Plan cut = plan(n_groups, chain.n_layers, layer_cost, n_threads)
+    cdef bint is_long = chain.n_layers * layer_cost > ROUND / IN_FLIGHT
     cdef char *work = <char *>jm_malloc(bytes * cut.n_spaces)
-    cdef Py_ssize_t i, lo, hi, begin, end, space
+    cdef Py_ssize_t i, at, lo, hi, begin, end, space
     cdef jm_fp_environment saved
     if work == NULL:
         raise MemoryError("no memory for the workspace of chain_log_svdvals")
     try:
-        for lo in range(0, n_samples, cut.items_per_round):
-            hi = min(lo + cut.items_per_round, n_samples)
+        for lo in range(0, n_groups, cut.items_per_round):
+            hi = min(lo + cut.items_per_round, n_groups)
             for begin in range(0, chain.n_layers, cut.layers_per_round):
                 end = min(begin + cut.layers_per_round, chain.n_layers)
                 with nogil, parallel(num_threads=cut.n_threads):
                     saved = jm_fp_enter()
                     for i in prange(lo, hi, schedule="dynamic", chunksize=cut.grain):
-                        space = i - lo if end - begin < chain.n_layers else threadid()
-                        kernel(&chain, i, max_width, begin, end, out + i * n_values,
-                               out_errors + i * n_values, bad + i, work + space * bytes)
+                        space = i - lo if is_long else threadid()
+                        at = which[i] if which != NULL else i * group
+                        kernel(chain, at, max_width if which != NULL else min(group, n_items - at),
+                               begin, end, out + at * n_values, out_errors + at * n_values,
+                               bad + at, work + space * bytes)
+                        if which != NULL and not is_long:
+                            finish(n_values, PY_SSIZE_T_MAX, True, out + at * n_values,
+                                   out_errors + at * n_values, work + space * bytes)
                     jm_fp_leave(saved)
                 PyErr_CheckSignals()
+            # Long items end in pieces too.
+            is_first = True
+            has_more = which != NULL and is_long
+            while has_more:
+                has_more = 0
+                with nogil, parallel(num_threads=cut.n_threads):
+                    saved = jm_fp_enter()
+                    for i in prange(lo, hi, schedule="dynamic"):
+                        if not done[i - lo]:
+                            done[i - lo] = not finish(
+                                n_values, pairs, is_first, out + which[i] * n_values,
+                                out_errors + which[i] * n_values, work + (i - lo) * bytes)
+                        has_more += not done[i - lo]
+                    jm_fp_leave(saved)
+                is_first = False
+                PyErr_CheckSignals()
+            memset(done, 0, sizeof(done))
     finally:
         jm_free(work)
-    return first_bad(bad, n_samples)
+    return 0
 
 
 def lyapunov_spectrum(int dtype, spec, bint is_square, Py_ssize_t n_columns, Py_ssize_t burn_in,

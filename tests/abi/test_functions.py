@@ -105,11 +105,11 @@ def function(request, dtype):
 class Case:
     """A rectangular chain with shared weights and slopes of each sample, in Python and in C."""
 
-    def __init__(self, rng, dtype):
+    def __init__(self, rng, dtype, widths=WIDTHS):
         self.dtype = dtype
         self.weights = [
             (1e3 * rng.standard_normal((rows, cols))).astype(dtype)
-            for cols, rows in pairwise(WIDTHS)
+            for cols, rows in pairwise(widths)
         ]
         self.slopes = [rng.random((N_SAMPLES, w.shape[0])).astype(dtype) for w in self.weights]
         self.n_layers = len(self.weights)
@@ -136,6 +136,21 @@ class Case:
             )  # fmt: skip
         return status, mantissa, exponent.value, bad_layer.value
 
+    def log_svdvals(self, function, sample, cuts=()):
+        """Status, values, errors and bad layer of a sample, taken in ranges of layers."""
+        n_in, n_out = self.weights[0].shape[1], self.weights[-1].shape[0]
+        max_width = max(max(w.shape) for w in self.weights)
+        values, errors = np.empty((2, min(n_in, n_out)))
+        bad_layer = ctypes.c_ssize_t()
+        work = workspace(function("chain_log_svdvals_work")(max_width, n_in))
+        kernel = function("chain_log_svdvals")
+        for begin, end in pairwise((0, *cuts, self.n_layers)):
+            status = kernel(
+                self.address, sample, max_width, begin, end, values.ctypes.data,
+                errors.ctypes.data, ctypes.addressof(bad_layer), work.ctypes.data,
+            )  # fmt: skip
+        return status, values, errors, bad_layer.value
+
 
 def workspace(size):
     """`size` bytes that start at a multiple of 64."""
@@ -156,6 +171,22 @@ def test_the_product_is_pythons_bit_for_bit(isa, case, function, cuts):
         assert (status, bad_layer) == (JM_OK, -1)
         np.testing.assert_array_equal(mantissa, expected.mantissa[sample], strict=True)
         assert exponent == expected.exponent[sample]
+
+
+@pytest.mark.parametrize("cuts", [(), (2, 3)])
+@pytest.mark.parametrize("is_square", [True, False])
+def test_the_singular_values_are_pythons_bit_for_bit(isa, rng, dtype, function, cuts, is_square):
+    case = Case(rng, dtype, (6,) * 6 if is_square else WIDTHS)
+    expected = jm.chain_log_svdvals(case.weights, slopes=case.slopes)
+    for sample in range(N_SAMPLES):
+        status, values, errors, bad_layer = case.log_svdvals(function, sample, cuts)
+        assert (status, bad_layer) == (JM_OK, -1)
+        np.testing.assert_array_equal(values, expected.values[sample], strict=True)
+        np.testing.assert_array_equal(errors, expected.error[sample], strict=True)
+    case.weights[4][0, 0] = np.inf
+    status, values, errors, bad_layer = case.log_svdvals(function, 1, cuts)
+    assert (status, bad_layer) == (JM_NON_FINITE, 4)
+    assert np.isnan([values, errors]).all()
 
 
 def test_a_layer_that_is_not_finite_is_named(isa, case, function):
