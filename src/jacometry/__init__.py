@@ -37,7 +37,7 @@ from .ops.chain_spectra import LogSingularValues, chain_log_svdvals
 from .ops.lyapunov import LyapunovSpectrum, lyapunov_spectrum, lyapunov_spectrum_map
 from .ops.moments import GaussianMoments, gaussian_moments, variance_map
 from .ops.scaled import ScaledArray
-from .ops.spectral import NormBounds, spectral_norm
+from .ops.spectral import NormBounds, conv_spectral_norm, spectral_norm
 
 __version__ = "0.1.0"
 
@@ -82,6 +82,7 @@ __all__ = [
     "chain_product",
     "chain_vjp",
     "compare",
+    "conv_spectral_norm",
     "gaussian_moments",
     "get_include",
     "lyapunov_spectrum",
