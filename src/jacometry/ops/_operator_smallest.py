@@ -1,5 +1,7 @@
 """Smallest singular values and condition numbers of what is given by its products."""
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from ._operator_products import (
@@ -155,6 +157,13 @@ def _from_image(run, image, length, norms):
     return (ratio + run.rounding() + run.products.matvec_rtol * norms) * (1 + 4 * EPS)
 
 
+@dataclass(slots=True)
+class InverseProducts(OperatorProducts):
+    """Solves with A and with its transpose."""
+
+    backward_error: float = 0.0
+
+
 def read_solve(solve, products, check_finite, check_adjoint, rng):
     """The products of the inverse that `solve` applies, tested to be one; None where None."""
     if solve is None:
@@ -181,7 +190,7 @@ def read_solve(solve, products, check_finite, check_adjoint, rng):
             f"solve_transposed), got {type(solve).__name__}"
         )
     dtype = np.dtype(np.float64)
-    inverse = OperatorProducts(
+    inverse = InverseProducts(
         shape=(n, n),
         dtype=dtype,
         matvec_rtol=max(products.matvec_rtol, default_matvec_rtol((n, n), dtype)),
@@ -190,37 +199,54 @@ def read_solve(solve, products, check_finite, check_adjoint, rng):
         calls=calls,
         check_finite=check_finite,
     )
+    if n:
+        inverse.backward_error = _test_solve(products, inverse, check_adjoint, rng)
     return inverse
 
 
-def _backward_error(products, inverse, rng):
-    """||A x - b|| / (||A|| ||x||) of one solve, ||A|| by products; raise if it is no solve."""
-    b = rng.standard_normal((1, products.shape[0]))
+def _test_solve(products, inverse, check_adjoint, rng):
+    """``||A x - b|| / (||A|| ||x||)`` of one solve; raise if that is more than rounding.
+
+    Two such solves, for matrices A + E, of which one is transposed, differ in ``c^T A^-1 b`` by
+    ``||E|| ||x|| ||z||``, x and z the solutions.
+    """
+    b, c = rng.standard_normal((2, 1, products.shape[0]))
     x, top = inverse.forward(b)
     image, up = products.forward(x)
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):
         image = np.ldexp(image, int(top[0]) + int(up[0]))
-    back, up = products.adjoint(image - b)  # ||A|| is at least ||A^T r|| / ||r||, and ||A x||/||x||
-    residual = float(np.linalg.norm(image - b))
+        residual = image - b
+        back, up = products.adjoint(residual)
+        # ||A|| is at least either quotient; at the scale of A x / x
+        off, length = float(np.linalg.norm(residual)), float(np.linalg.norm(x))
+        norms = [np.linalg.norm(image) / length]
+        if off:
+            norms.append(np.ldexp(np.linalg.norm(back) / off, int(up[0]) + int(top[0])))
+        error = off / (max(norms) * length)
     allowed = ADJOINT_SLACK * inverse.matvec_rtol
-    length = np.linalg.norm(x)
-    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        norms = [
-            np.linalg.norm(image) / np.ldexp(length, int(top[0])),
-            np.ldexp(np.linalg.norm(back), int(up[0])) / residual if residual else 0.0,
-        ]
-        error = residual / (max(norms) * np.ldexp(length, int(top[0])))
-    if residual > 0 and not error <= allowed:
+    if not error <= allowed:
         raise ValueError(
             f"solve must apply the inverse of a: A solve(b) is off b by {error:.1e} of "
             f"||A|| ||solve(b)||, rounding explains {allowed:.1e}"
         )
-    return error if residual else 0.0
+    if check_adjoint:
+        z, other = inverse.adjoint(c)
+        with np.errstate(over="ignore", invalid="ignore"):
+            z = np.ldexp(z, int(other[0]) - int(top[0]))
+            gap = abs(float(np.sum(c * x)) - float(np.sum(z * b)))
+            bound = allowed * max(norms) * length * float(np.linalg.norm(z))
+        if not gap <= bound:
+            raise ValueError(
+                f"{inverse.name}.{inverse.names[1]} must be the transpose of {inverse.names[0]}: "
+                f"c^T solve(b) differs by {gap:.1e} from what it gives, rounding explains "
+                f"{bound:.1e} (check_adjoint=False leaves the test out)"
+            )
+    return error
 
 
 def _through_solve(products, inverse, rtol, failure_prob, rng, max_iter):
     """``1 / ||A^-1||``, where a solve counts as exact for a matrix off by its backward error."""
-    backward = _backward_error(products, inverse, rng) + inverse.matvec_rtol
+    backward = inverse.backward_error + inverse.matvec_rtol
     share = (failure_prob / 2, rng, max_iter)
     top, _ = lanczos_norm(products, 0.5, *share)
     inner, vectors = lanczos_norm(inverse, rtol / 2, *share)
