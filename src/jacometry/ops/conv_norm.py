@@ -160,18 +160,29 @@ def _scaled(conv):
 def _certain_cap(conv):
     """(c, e): ``c 2**e`` is no less than the norm, as ``sqrt(||T||_1 ||T||_inf)`` is.
 
-    A row of T holds the kernel of its output channel, a column part of that of its input channel;
-    copies beyond the ends put more into a column.
+    A row of T holds the kernel of its output channel; a column part of that of its input channel,
+    once for every copy of its entry in the padded input.
     """
-    if conv.padding_mode not in ("zeros", "circular"):
-        return np.inf, 0
     kernel, exponent = _scaled(conv)
     size = np.abs(kernel).reshape(conv.groups, -1, *kernel.shape[1:])
     taps = tuple(range(3, size.ndim))
     rows, columns = size.sum(axis=(2, *taps)), size.sum(axis=(1, *taps))
     terms = size[0].size
-    cap = np.sqrt(np.max(rows) * np.max(columns)) * (1 + 2 * gamma(terms))
+    copies = 1
+    if not _is_periodic(conv):
+        for n, (before, after) in zip(conv.input_shape, conv.padding, strict=True):
+            copies *= _copies(conv.padding_mode, n, before, after)
+    cap = np.sqrt(np.max(rows) * np.max(columns) * copies) * (1 + 2 * gamma(terms))
     return float(cap) * (1 + 8 * UNIT), exponent
+
+
+def _copies(padding_mode, size, before, after):
+    """How often an entry stands in the padded input at most, along one axis."""
+    if padding_mode == "circular":
+        return -(-(size + before + after) // size)
+    if padding_mode == "reflect":
+        return 1 + (before > 0) + (after > 0)
+    return 1 if padding_mode == "zeros" else 1 + before + after
 
 
 def _transfer_matrices(conv):
