@@ -33,7 +33,7 @@ def test_he_has_a_norm_of_nearly_three_and_keeps_the_energy(rng):
     weights = rng.standard_normal((n, n)) * math.sqrt(2 / n)
     alpha = float(jm.spectral_norm(weights, rng=rng))
     assert abs(alpha / (2 * math.sqrt(2)) - 1) <= 4 * n ** (-2 / 3) + 1e-2
-    width, n_layers, n_samples = 64, 10, 2000
+    width, n_layers, n_samples = 32, 10, 1000
     layers = rng.standard_normal((n_samples, n_layers, width, width)) * math.sqrt(2 / width)
     masks = rng.integers(0, 2, (n_samples, n_layers, width)).astype(float)
     tangent = np.ones((n_samples, width)) / math.sqrt(width)

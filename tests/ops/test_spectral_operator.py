@@ -1,6 +1,7 @@
 """Norms of operators, sparse matrices and chains: truth, guarantees, hostile operators."""
 
 import math
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from jacometry import spectral_norm
 from jacometry.factors import Factor, Operator
 from jacometry.ops import _operator_smallest, _spectral_operator
 from jacometry.ops._golub_kahan import Bidiagonalisation, probable_upper
-from jacometry.ops._operator_products import gamma
+from jacometry.ops._operator_products import gamma, read_operator
 from jacometry.ops.spectral import _log_level
 from jacometry.reference import spectral as reference
 
@@ -120,6 +121,7 @@ def test_an_exhausted_bidiagonalisation_has_all_singular_values(rng):
         lambda y: ((a.T @ y.T).T, np.zeros(1, int)),
         a.shape,
         rng.standard_normal((1, 6)),
+        keep_left=True,
     )
     for _ in range(6):
         run.step()
@@ -132,8 +134,9 @@ def test_an_exhausted_bidiagonalisation_has_all_singular_values(rng):
     assert run.right_vectors(x).shape == (1, 6)
 
 
+@pytest.mark.parametrize("keep_left", [False, True])
 @pytest.mark.parametrize("n_steps", [1, 2, 5, 12])
-def test_the_upper_bound_is_the_textbook_one(rng, n_steps):
+def test_the_upper_bound_is_the_textbook_one(rng, n_steps, keep_left):
     """Against Lanczos on A^T A with its dense eigenvalues and bracketing."""
     a, start, level = rng.standard_normal((30, 20)), rng.standard_normal(20), 20.0
     run = Bidiagonalisation(
@@ -141,6 +144,7 @@ def test_the_upper_bound_is_the_textbook_one(rng, n_steps):
         lambda y: ((a.T @ y.T).T, np.zeros(1, int)),
         a.shape,
         start[None],
+        keep_left=keep_left,
     )
     for _ in range(n_steps):
         run.step()
@@ -157,7 +161,7 @@ def test_the_upper_bound_fails_as_often_as_asked_at_rank_one(rng):
 
     Two-sided: the failures are binomial.
     """
-    n, delta, n_draws = 20, 0.1, 4 * 832
+    n, delta, n_draws = 20, 0.1, 2 * 832
     failure_prob = special.betainc(0.5, (n - 1) / 2, delta**2)
     assert _log_level(n, failure_prob) == pytest.approx(-math.log(delta), rel=1e-9)
     exact = special.betainc(0.5, (n - 1) / 2, delta**2 / (1 + delta**2))
@@ -254,6 +258,57 @@ def test_sparse_bounds_are_certain_where_the_cap_is_the_norm():
     ones = spectral_norm(sparse.coo_array(np.ones((70, 90))), rng=0, method="lanczos")
     assert ones.upper_certain
     assert ones.lower <= math.sqrt(6300) <= ones.upper
+
+
+def is_above_norm(s, a):
+    """Whether s > ||a||_2, exactly: the pivots of s^2 I - A^T A are positive."""
+    rows = [[Fraction(float(x)) for x in row] for row in a]
+    n = len(rows[0])
+    gram = [[sum(row[i] * row[j] for row in rows) for j in range(n)] for i in range(n)]
+    matrix = [[(s * s if i == j else 0) - gram[i][j] for j in range(n)] for i in range(n)]
+    for k in range(n):
+        if matrix[k][k] <= 0:
+            return False
+        for i in range(k + 1, n):
+            factor = matrix[i][k] / matrix[k][k]
+            for j in range(k + 1, n):
+                matrix[i][j] -= factor * matrix[k][j]
+    return True
+
+
+def adversarial(rng, n_matrices):
+    """Small matrices with awkward entries: wide exponents, ties, cancellation, subnormals."""
+    for _ in range(n_matrices):
+        shape = tuple(rng.integers(1, 5, 2))
+        kind = rng.integers(6)
+        a = rng.standard_normal(shape)
+        if kind == 1:
+            a = rng.integers(-3, 4, shape).astype(float)
+        elif kind == 2:
+            a = np.ldexp(a, rng.integers(-60, 60, shape))
+        elif kind == 3:
+            a = with_singular_values(rng, np.ones(min(shape)), shape)
+            a += 1e-15 * rng.standard_normal(shape)
+        elif kind == 4:
+            a = np.ones(shape) + np.ldexp(1.0, -52) * rng.integers(-2, 3, shape)
+        elif kind == 5:
+            a = a * 1e-310
+        yield a
+
+
+def test_bounds_of_sparse_matrices_hold_against_exact_arithmetic(rng):
+    """Awkward small matrices, without the direct method: both bounds, and the certain cap."""
+    shade = 1 + Fraction(1, 2**80)  # the exact test is strict
+    for a in adversarial(rng, 1000):
+        found = spectral_norm(sparse.csr_array(a), method="lanczos", rng=rng)
+        assert found.lower_certain
+        if not a.any():
+            assert found.upper == 0
+            continue
+        assert found.lower == 0 or not is_above_norm(Fraction(float(found.lower)) / shade, a)
+        assert is_above_norm(Fraction(float(found.upper)) * shade, a)
+        products = read_operator(sparse.csr_array(a), rng=rng)
+        assert is_above_norm(Fraction(products.cap) * Fraction(2) ** products.scale * shade, a)
 
 
 def test_duplicate_entries_are_added_and_the_input_is_left_alone():

@@ -1,15 +1,21 @@
 """Golub-Kahan bidiagonalisation from a Gaussian start, and Hochstenbach's bound from it.
 
-``A V_k = U_k B_k`` and ``A^T U_k = V_k B_k^T + beta_k v_{k+1} e_k^T`` with both bases kept
-orthonormal (Golub and Kahan, Calculating the singular values and pseudo-inverse of a matrix, SIAM
-J. Numer. Anal. 2, 1965).  Rows of arrays are items, each with a scale of its own.
+``A V_k = U_k B_k`` and ``A^T U_k = V_k B_k^T + beta_k v_{k+1} e_k^T`` (Golub and Kahan, Calculating
+the singular values and pseudo-inverse of a matrix, SIAM J. Numer. Anal. 2, 1965).  V is kept
+orthonormal by Gram-Schmidt; then ``A^T A V_k = V_k B_k^T B_k + alpha_k beta_k v_{k+1} e_k^T`` holds
+to rounding whatever becomes of U (Simon and Zha, Low-rank matrix approximation using the Lanczos
+bidiagonalization process, SIAM J. Sci. Comput. 21, 2000): U_k stands in it only times B_k.  That is
+enough for large singular values.  Small ones keep their digits below sqrt(u) only with both bases
+orthonormal.  Rows of arrays are items, each with a scale of its own.
 """
 
 import numpy as np
 
-# Full reorthogonalisation: twice is enough (Giraud, Langou, Rozloznik, van den Eshof, Rounding
-# error analysis of the classical Gram-Schmidt orthogonalization process, Numer. Math. 101, 2005).
+# Twice is enough, and once where so much of the length is kept (Giraud, Langou, Rozloznik, van den
+# Eshof, Rounding error analysis of the classical Gram-Schmidt orthogonalization process, Numer.
+# Math. 101, 2005).
 PASSES = 2
+KEPT = 0.7
 
 FIRST_CAPACITY = 16
 NEWTON_STEPS = 200
@@ -20,6 +26,15 @@ LEAST_LOG = -600.0  # exp of it is still a normal number
 class Bidiagonalisation:
     """The bases and the bidiagonal of B items after `n_steps` steps.
 
+    Parameters
+    ----------
+    forward, adjoint : callable
+        Products with rows (B, n), giving rows and exponents.
+    shape : tuple of int
+    starts : ndarray, shape (B, n)
+    keep_left : bool
+        Keep U too, and orthonormal.
+
     Attributes
     ----------
     alphas, betas : ndarray, shape (B, n_steps)
@@ -28,11 +43,12 @@ class Bidiagonalisation:
     exponent : ndarray of int64, shape (B,)
     """
 
-    def __init__(self, forward, adjoint, shape, starts):
+    def __init__(self, forward, adjoint, shape, starts, *, keep_left=False):
         self._forward, self._adjoint = forward, adjoint
         n_items = len(starts)
         self.n_steps, self.shape = 0, shape
-        self._left = np.empty((n_items, FIRST_CAPACITY, shape[0]))
+        self._left = np.empty((n_items, FIRST_CAPACITY if keep_left else 0, shape[0]))
+        self._last = np.zeros((n_items, shape[0]))
         self._right = np.empty((n_items, FIRST_CAPACITY, shape[1]))
         self._alphas, self._betas = (np.empty((n_items, FIRST_CAPACITY)) for _ in range(2))
         starts = starts / np.max(np.abs(starts), axis=1, keepdims=True)
@@ -61,9 +77,11 @@ class Bidiagonalisation:
             self.exponent = np.where(length > 0, top + np.frexp(length)[1], 0)
         image = self._at_scale(image, top)
         if k:
-            image -= self._betas[:, k - 1, None] * self._left[:, k - 1]
-        self._alphas[:, k], self._left[:, k] = _orthonormal(image, self._left[:, :k])
-        back, top = self._adjoint(self._left[:, k])
+            image -= self._betas[:, k - 1, None] * self._last
+        self._alphas[:, k], self._last = _orthonormal(image, self._left[:, :k])
+        if self._left.size:
+            self._left[:, k] = self._last
+        back, top = self._adjoint(self._last)
         back = self._at_scale(back, top) - self._alphas[:, k, None] * v
         self._betas[:, k], self._right[:, k + 1] = _orthonormal(back, self._right[:, : k + 1])
         self.n_steps = k + 1
@@ -90,6 +108,8 @@ class Bidiagonalisation:
     def _grow(self):
         for name in ("_left", "_right", "_alphas", "_betas"):
             old = getattr(self, name)
+            if not old.size:
+                continue
             size = min(2 * old.shape[1], self.shape[1] + 1)
             new = np.empty((old.shape[0], max(size, old.shape[1] + 1), *old.shape[2:]))
             new[:, : old.shape[1]] = old
@@ -98,10 +118,14 @@ class Bidiagonalisation:
 
 def _orthonormal(rows, basis):
     """Lengths of the rows off their bases, and the rows there at unit length (or zero)."""
+    length = np.linalg.norm(rows, axis=1)
     for _ in range(PASSES if basis.shape[1] else 0):
+        before = length
         along = basis @ rows[:, :, None]
         rows = rows - (along.transpose(0, 2, 1) @ basis)[:, 0]
-    length = np.linalg.norm(rows, axis=1)
+        length = np.linalg.norm(rows, axis=1)
+        if (length > KEPT * before).all():
+            break
     with np.errstate(divide="ignore", invalid="ignore"):
         unit = np.where(length[:, None] == 0, 0.0, rows / length[:, None])
     return length, unit

@@ -122,7 +122,7 @@ def smallest_interval(products, inverse, rtol, failure_prob, rng, method, max_it
 
 def _from_above(products, rtol, failure_prob, rng, max_iter):
     """The smallest Ritz value of a bidiagonalisation, and the bound that its vector proves."""
-    run = Run(products, rng, max_iter)
+    run = Run(products, rng, max_iter, keep_left=True)
     n_items = count_items(products)
     found = Interval.of(n_items, "lanczos")
     vectors, is_open = np.zeros((n_items, run.size)), np.ones(n_items, bool)

@@ -18,7 +18,7 @@ DIRECT_SIZE = 64
 DIRECT_ENTRIES = 2**18
 LARGEST_DIRECT = 2**24
 
-# Steps unless max_iter says otherwise; two bases of so many vectors are kept.
+# Steps unless max_iter says otherwise; a basis of so many vectors is kept.
 MAX_ITER = 500
 
 # Roundings of orthogonalisation per step, in units of the norm; as in the dense kernel.
@@ -223,7 +223,7 @@ def lanczos_norm(products, rtol, failure_prob, rng, max_iter):
 class Run:
     """A bidiagonalisation of the side that has the shorter right vectors, and its rounding."""
 
-    def __init__(self, products, rng, max_iter):
+    def __init__(self, products, rng, max_iter, *, keep_left=False):
         m, n = products.shape
         self.products = products
         sides = (products.forward, products.adjoint)
@@ -233,7 +233,9 @@ class Run:
         self.in_norms = gamma(m + n)  # of a computed length, relative
         starts = rng.standard_normal((count_items(products), self.size))
         shape = (max(m, n), self.size)
-        self.lanczos = Bidiagonalisation(self.forward, self.adjoint, shape, starts)
+        self.lanczos = Bidiagonalisation(
+            self.forward, self.adjoint, shape, starts, keep_left=keep_left
+        )
 
     def looks(self):
         """(k, left vectors, singular values, right vectors as rows) of B_k, every few steps."""

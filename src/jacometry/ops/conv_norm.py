@@ -102,7 +102,7 @@ def conv_spectral_norm(
     have Lanczos' bound with `failure_prob` shared among them.  Cost: N / 2 norms of that shape.
 
     Otherwise as `spectral_norm` of the operator: ``4 kernel.size * prod(output_shape)`` flops per
-    step, two bases of max_iter vectors at most.
+    step, a basis of max_iter vectors of the shorter side at most.
 
     Examples
     --------

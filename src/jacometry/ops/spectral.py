@@ -205,11 +205,11 @@ def spectral_norm(
     constant, so neither side is marked certain.
 
     Operators: "auto" writes the matrix out where the short side is at most 64, "gram" and "svd" up
-    to 2**24 entries; all else is Golub and Kahan's bidiagonalisation with both bases kept
-    orthogonal, two products per step and ``max_iter (m + n)`` numbers at most, and the bounds of
-    "lanczos" from it.  The lower bound, a Rayleigh quotient, is certain up to the operator's own
-    error.  A sparse matrix (and a convolution) has the certain upper bound as well.  Vectors of a
-    Chain carry exponents, so that the logs of the bounds hold at any depth.
+    to 2**24 entries; all else is Golub and Kahan's bidiagonalisation, two products per step, the
+    basis of the shorter side kept orthogonal, ``max_iter * min(m, n)`` numbers at most, and the
+    bounds of "lanczos" from it.  The lower bound, a Rayleigh quotient, is certain up to the
+    operator's own error.  Sparse matrices and convolutions have the certain upper bound as well.
+    Vectors of a Chain carry exponents, so that the logs of the bounds hold at any depth.
 
     Results do not depend on `n_threads`; those of "gram" not on the rest of the batch either.
 
