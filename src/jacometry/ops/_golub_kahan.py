@@ -23,6 +23,12 @@ NEWTON_CHANGE = 1e-10
 LEAST_LOG = -600.0  # exp of it is still a normal number
 
 
+def shifted(number, exponent):
+    """``number * 2**exponent`` for exponents of any size: zeros and infinities stay."""
+    with np.errstate(over="ignore", under="ignore"):
+        return np.ldexp(number, np.clip(exponent, -(2**14), 2**14).astype(np.int32))
+
+
 class Bidiagonalisation:
     """The bases and the bidiagonal of B items after `n_steps` steps.
 
@@ -77,7 +83,7 @@ class Bidiagonalisation:
             self.exponent = np.where(length > 0, top + np.frexp(length)[1], 0)
         image = self._at_scale(image, top)
         if k:
-            image -= self._betas[:, k - 1, None] * self._last
+            image = image - self._betas[:, k - 1, None] * self._last
         self._alphas[:, k], self._last = _orthonormal(image, self._left[:, :k])
         if self._left.size:
             self._left[:, k] = self._last
@@ -101,9 +107,10 @@ class Bidiagonalisation:
         return matrices
 
     def _at_scale(self, rows, top):
-        with np.errstate(over="ignore", under="ignore"):
-            shift = np.clip(top - self.exponent, -(2**14), 2**14)
-            return np.ldexp(rows, shift[:, None].astype(np.int32))
+        shift = top - self.exponent
+        if not shift.any():
+            return rows
+        return rows * shifted(1.0, shift)[:, None]
 
     def _grow(self):
         for name in ("_left", "_right", "_alphas", "_betas"):

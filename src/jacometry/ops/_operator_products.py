@@ -57,6 +57,8 @@ class Products:
     # |computed - exact| <= (matvec_rtol ||A|| + rounding 2**scale) ||x||
     matvec_rtol: float = 0.0
     rounding: float = 0.0
+    # the same of the entries of `matrix`, in the 2-norm, where they are not products like others
+    written: float = 0.0
     # a certain bound, cap * 2**scale, on the 2-norm
     cap: float = np.inf
     scale: int = 0
@@ -247,7 +249,7 @@ class OperatorProducts(Products):
 
     def _scaled(self, which, row):
         """One product with its exponent, at a scale where neither side over- or underflows."""
-        result = self._product(which, np.ldexp(row, self.shift))
+        result = self._product(which, np.ldexp(row, self.shift) if self.shift else row)
         top = int(np.frexp(np.max(np.abs(result), initial=0.0))[1])
         if result.any() and abs(top) > PLAIN_EXPONENT:
             self.shift = max(-1000, min(self.shift - top, 1000))

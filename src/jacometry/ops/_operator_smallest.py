@@ -88,11 +88,11 @@ def is_direct(products, inverse, method):
 
 def singular_values(products):
     """All singular values of the matrix written out, its exponent, and their error."""
-    matrices, exponent, off = written_out(products)
+    matrices, exponent, off, lost = written_out(products)
     is_finite = np.isfinite(matrices).all(axis=(1, 2))
     values = np.linalg.svd(np.where(is_finite[:, None, None], matrices, 0), compute_uv=False)
     values[~is_finite] = np.nan
-    error = (SVD_ERROR * max(products.shape) * EPS + off) * values[:, 0]
+    error = (SVD_ERROR * max(products.shape) * EPS + off) * values[:, 0] + lost
     return values, exponent, error
 
 
@@ -127,14 +127,14 @@ def _from_above(products, rtol, failure_prob, rng, max_iter):
     found = Interval.of(n_items, "lanczos")
     vectors, is_open = np.zeros((n_items, run.size)), np.ones(n_items, bool)
     norms = np.zeros(n_items)
-    for k, left, values, right in run.looks():
-        residual = run.lanczos.betas[:, -1] * np.abs(left[:, -1, -1])
+    for k, values in run.looks():
+        residual = run.residual(-1)
         slack = run.slack(k, values[:, 0])
         closes = (residual <= np.maximum(rtol * values[:, -1], slack)) & (k > 1)
         closes |= run.is_exhausted(k) | np.isnan(residual) | (k == run.max_iter)
         closes &= is_open
         if closes.any():
-            vectors[closes] = run.lanczos.right_vectors(right[:, -1])[closes]
+            vectors[closes] = run.right_vectors(-1)[closes]
             found.value[closes] = np.where(values[:, -1] <= slack, 0.0, values[:, -1])[closes]
             norms[closes] = run.upper(k, values, failure_prob)[closes]
             found.n_iter[closes] = k

@@ -9,7 +9,7 @@ import numpy as np
 from scipy import special
 
 from .._validate import real_scalar
-from ._golub_kahan import Bidiagonalisation, probable_upper
+from ._golub_kahan import Bidiagonalisation, probable_upper, shifted
 from ._operator_products import PAIRWISE, UNIT, SparseProducts, gamma, read_operator
 
 # A matrix of so few entries is written out where its short side is that of a direct method too, and
@@ -155,25 +155,24 @@ def resolved(products, method):
 
 
 def written_out(products):
-    """The matrices, (B, m, n) at scale one, their exponents, and what their entries are off in the
-    2-norm, beside `matvec_rtol` times the same."""
+    """The matrices (B, m, n) at scale one, their exponents, and what their entries are off in the
+    2-norm: a part of the norm, and at the scale of each."""
     scaled = products.matrix()
     mantissa = np.asarray(scaled.mantissa, np.float64).reshape(-1, *products.shape)
-    n_columns = np.sqrt(min(products.shape))
-    if products.rounding:  # a sparse matrix is written out without rounding
-        return mantissa, scaled.exponent.reshape(-1), 0.0
-    return mantissa, scaled.exponent.reshape(-1), n_columns * products.matvec_rtol
+    exponent = scaled.exponent.reshape(-1)
+    lost = shifted(products.written, products.scale - exponent)
+    return mantissa, exponent, np.sqrt(min(products.shape)) * products.matvec_rtol, lost
 
 
 def _direct_norm(products, rtol, method):
     from .spectral import spectral_norm as norm_of_array  # which imports this module
 
-    matrices, exponent, off = written_out(products)
+    matrices, exponent, off, lost = written_out(products)
     found = norm_of_array(matrices, method=method, rtol=rtol, check_finite=False)
     interval = Interval.of(len(matrices), method)
-    interval.lower = np.atleast_1d(found.lower) / (1 + off) * (1 - 2 * EPS)
+    interval.lower = np.fmax(np.atleast_1d(found.lower) - lost, 0.0) / (1 + off) * (1 - 4 * EPS)
     interval.value = np.atleast_1d(found.value)
-    interval.upper = np.atleast_1d(found.upper) / (1 - min(off, 0.5)) * (1 + 2 * EPS)
+    interval.upper = (np.atleast_1d(found.upper) + lost) / (1 - min(off, 0.5)) * (1 + 4 * EPS)
     if off >= 0.5:
         interval.upper[:] = np.inf
     interval.exponent = exponent
@@ -190,7 +189,7 @@ def lanczos_norm(products, rtol, failure_prob, rng, max_iter):
     n_iter = np.zeros(n_items, np.int64)
     vectors = np.zeros((n_items, run.size))
     theta, is_open = np.zeros(n_items), np.ones(n_items, bool)
-    for k, _, values, weights in run.looks():
+    for k, values in run.looks():
         slack, is_last = run.slack(k, values[:, 0]), run.is_exhausted(k)
         found = run.upper(k, values, failure_prob)
         stuck = found - values[:, 0] <= 2 * slack
@@ -200,7 +199,7 @@ def lanczos_norm(products, rtol, failure_prob, rng, max_iter):
         closes = (capped <= lower * (1 + rtol)) | stuck | is_last | ~np.isfinite(values[:, 0])
         closes = is_open & (closes | (k == run.max_iter))
         if closes.any():
-            vectors[closes] = run.lanczos.right_vectors(weights[:, 0])[closes]
+            vectors[closes] = run.right_vectors(0)[closes]
             theta[closes], n_iter[closes] = values[closes, 0], k
             is_open &= ~closes
         if not is_open.any():
@@ -238,19 +237,32 @@ class Run:
         )
 
     def looks(self):
-        """(k, left vectors, singular values, right vectors as rows) of B_k, every few steps."""
+        """k and the singular values of B_k, every few steps."""
         next_look = 1
         for k in range(1, self.max_iter + 1):
             self.lanczos.step()
             if k < next_look and k < self.max_iter and not self.is_exhausted(k).any():
                 continue
             next_look = k + 1 + k // 8
-            matrices = self.lanczos.bidiagonals()
-            is_finite = np.isfinite(matrices).all(axis=(1, 2))
-            matrices[~is_finite] = 0
-            left, values, right = np.linalg.svd(matrices)
+            matrices, is_finite = self._bidiagonals()
+            values = np.linalg.svd(matrices, compute_uv=False)
             values[~is_finite] = np.nan
-            yield k, left, values, right
+            yield k, values
+
+    def _bidiagonals(self):
+        matrices = self.lanczos.bidiagonals()
+        is_finite = np.isfinite(matrices).all(axis=(1, 2))
+        matrices[~is_finite] = 0
+        return matrices, is_finite
+
+    def right_vectors(self, which):
+        """The vector of one singular value of B_k, in the operator's space."""
+        return self.lanczos.right_vectors(np.linalg.svd(self._bidiagonals()[0])[2][:, which])
+
+    def residual(self, which):
+        """||A^T u - theta v|| for one singular value of B_k, whose A v = theta u."""
+        left = np.linalg.svd(self._bidiagonals()[0])[0]
+        return self.lanczos.betas[:, -1] * np.abs(left[:, -1, which])
 
     def upper(self, k, values, failure_prob):
         """The probable bound on the norm, rounding included."""
@@ -267,20 +279,20 @@ class Run:
 
     def rounding(self):
         """The absolute part of the rounding of a product, at the scale of the bidiagonal."""
-        shift = np.clip(self.products.scale - self.lanczos.exponent, -(2**14), 2**14)
-        return np.ldexp(self.products.rounding, shift.astype(np.int32))
+        return shifted(self.products.rounding, self.products.scale - self.lanczos.exponent)
 
     def cap(self):
         """The certain upper bound, at the scale of the bidiagonal."""
-        shift = np.clip(self.products.scale - self.lanczos.exponent, -(2**14), 2**14)
-        return np.ldexp(self.products.cap, shift.astype(np.int32))
+        return shifted(self.products.cap, self.products.scale - self.lanczos.exponent)
 
     def slack(self, k, theta):
         """How far the computed recurrence may be from that of A: a backward error, modelled.
 
-        Each of k columns of either product is off by its rounding; the root of their squares.
+        Each of k columns of either product is off by its rounding; the root of their squares.  None
+        where a product with a Gaussian vector is zero, as the matrix then is.
         """
-        columns = 2 * np.sqrt(k) * (self.products.matvec_rtol * theta + self.rounding())
+        one = self.products.matvec_rtol * theta + np.where(theta == 0, 0.0, self.rounding())
+        columns = 2 * np.sqrt(k) * one
         return columns + ORTHOGONALISATION * k * UNIT * theta
 
     def image(self, vectors):
@@ -288,9 +300,7 @@ class Run:
         if self.products.dtype == np.float32:  # what the operator is given
             vectors = vectors.astype(np.float32).astype(np.float64)
         rows, top = self.forward(vectors)
-        with np.errstate(over="ignore", under="ignore"):
-            shift = np.clip(top - self.lanczos.exponent, -(2**14), 2**14).astype(np.int32)
-            image = np.ldexp(np.linalg.norm(rows, axis=1), shift)
+        image = shifted(np.linalg.norm(rows, axis=1), top - self.lanczos.exponent)
         return image, np.linalg.norm(vectors, axis=1)
 
     def from_below(self, image, length):
@@ -322,7 +332,7 @@ def frobenius_norm(
         value = np.full(1, value)
     elif size <= n_probes or method in ("gram", "svd"):
         resolved(products, method)
-        matrices, exponent, off = written_out(products)
+        matrices, exponent, off, _ = written_out(products)
         found = Interval.of(n_items, "direct")
         found.exponent = exponent
         value = np.sqrt(np.add.reduce(np.square(matrices).reshape(n_items, -1), axis=1))

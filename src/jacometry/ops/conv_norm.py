@@ -1,16 +1,16 @@
 """Norms of convolutions as the linear maps they are."""
 
 import math
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from .. import _threads
 from .._validate import as_array, choice, common_dtype, count, finite_scan, real_scalar
-from ..factors import Chain
 from ..factors._conv import _Conv
-from . import _spectral_operator
-from ._operator_products import PAIRWISE, UNIT, Products, gamma, read_operator
-from ._spectral_operator import SVD_ERROR, Interval
+from ._operator_products import PAIRWISE, UNIT, Products, gamma
+from ._spectral_operator import SVD_ERROR, Interval, norm_interval
 
 __all__ = ["conv_spectral_norm"]
 
@@ -134,12 +134,38 @@ def conv_spectral_norm(
         products = Products(shape=conv.shape, dtype=common_dtype(array))
         found = _by_frequencies(conv, rtol, failure_prob, rng, method, max_iter, n_threads)
     else:
-        products = read_operator(Chain([conv]), name="kernel", rng=rng)
-        products.cap, products.scale = _certain_cap(conv)
-        found = _spectral_operator.norm_interval(
-            products, rtol, failure_prob, rng, method, max_iter
-        )
+        products = _conv_products(conv, common_dtype(array))
+        found = norm_interval(products, rtol, failure_prob, rng, method, max_iter)
     return found.bounds(products, rtol, failure_prob)
+
+
+@dataclass(slots=True)
+class _ConvProducts(Products):
+    """A convolution, its kernel over 2**scale."""
+
+    factor: Any = None
+
+    def forward(self, x):
+        """See `Products`."""
+        return self.factor.jvp(x), np.full(len(x), self.scale)
+
+    def adjoint(self, y):
+        """See `Products`."""
+        return self.factor.vjp(y), np.full(len(y), self.scale)
+
+
+def _conv_products(conv, dtype):
+    factor, scale = conv.scaled()
+    cap, n_terms, copies = _certain_cap(factor)
+    return _ConvProducts(
+        shape=conv.shape,
+        dtype=dtype,
+        rounding=gamma(n_terms) * cap,
+        written=gamma(copies - 1) * cap,  # entries that meet in one place
+        cap=cap,
+        scale=scale,
+        factor=factor,
+    )
 
 
 def _is_periodic(conv):
@@ -150,30 +176,24 @@ def _is_periodic(conv):
     )
 
 
-def _scaled(conv):
-    """The kernel over 2**e in float64, its largest entry about one, and e."""
-    exponent = int(np.frexp(np.max(np.abs(conv.kernel)))[1])
-    with np.errstate(under="ignore"):
-        return np.ldexp(conv.kernel.astype(np.float64), -exponent), exponent
-
-
 def _certain_cap(conv):
-    """(c, e): ``c 2**e`` is no less than the norm, as ``sqrt(||T||_1 ||T||_inf)`` is.
+    """No less than the norm, as ``sqrt(||T||_1 ||T||_inf)``; terms of a sum in a product; copies.
 
     A row of T holds the kernel of its output channel; a column part of that of its input channel,
     once for every copy of its entry in the padded input.
     """
-    kernel, exponent = _scaled(conv)
-    size = np.abs(kernel).reshape(conv.groups, -1, *kernel.shape[1:])
+    kernel = np.abs(conv.kernel.astype(np.float64))
+    size = kernel.reshape(conv.groups, -1, *kernel.shape[1:])
     taps = tuple(range(3, size.ndim))
     rows, columns = size.sum(axis=(2, *taps)), size.sum(axis=(1, *taps))
-    terms = size[0].size
-    copies = 1
-    if not _is_periodic(conv):
-        for n, (before, after) in zip(conv.input_shape, conv.padding, strict=True):
-            copies *= _copies(conv.padding_mode, n, before, after)
-    cap = np.sqrt(np.max(rows) * np.max(columns) * copies) * (1 + 2 * gamma(terms))
-    return float(cap) * (1 + 8 * UNIT), exponent
+    copies = math.prod(
+        _copies(conv.padding_mode, n, *pads)
+        for n, pads in zip(conv.input_shape, conv.padding, strict=True)
+    )
+    more = 1 if _is_periodic(conv) else copies  # a column then holds each entry once
+    n_terms = size[0].size * copies
+    cap = np.sqrt(np.max(rows) * np.max(columns) * more) * (1 + 2 * gamma(n_terms))
+    return float(cap) * (1 + 8 * UNIT), n_terms, copies
 
 
 def _copies(padding_mode, size, before, after):
@@ -196,7 +216,8 @@ def _transfer_matrices(conv):
     from scipy.fft import rfftn  # 40 ms, which an import of this package need not wait for
 
     sizes, axes = conv.input_shape, range(2, 2 + conv.n_axes)
-    kernel, exponent = _scaled(conv)
+    factor, exponent = conv.scaled()
+    kernel = factor.kernel.astype(np.float64)
     grid = np.zeros((*kernel.shape[:2], *sizes))
     for tap in np.ndindex(*kernel.shape[2:]):
         at = (t * d % n for t, d, n in zip(tap, conv.dilation, sizes, strict=True))
