@@ -1,5 +1,6 @@
 """The products with a matrix and its transpose, of whatever is given by them, checked."""
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,8 +38,8 @@ MATVEC_ROUNDINGS = 8.0
 # smaller than ||A||_F, and 10 for tails of the errors.
 ADJOINT_SLACK = 100.0
 
-# Vectors go to an operator at unit length until its results leave this range of exponents.
-PLAIN_EXPONENT = 500
+# Vectors go to an operator at unit length until its results leave this range.
+LEAST_PLAIN, LARGEST_PLAIN = 2.0**-500, 2.0**500
 
 # Factors of ours, whose adjoints need no test.
 OWN_FACTORS = (BatchNorm, Conv1d, Conv2d, Dense, Diagonal, LayerNorm)
@@ -249,11 +250,10 @@ class OperatorProducts(Products):
 
     def _scaled(self, which, row):
         """One product with its exponent, at a scale where neither side over- or underflows."""
-        result = self._product(which, np.ldexp(row, self.shift) if self.shift else row)
-        top = int(np.frexp(np.max(np.abs(result), initial=0.0))[1])
-        if result.any() and abs(top) > PLAIN_EXPONENT:
-            self.shift = max(-1000, min(self.shift - top, 1000))
-            result = self._product(which, np.ldexp(row, self.shift))
+        result, peak = self._product(which, np.ldexp(row, self.shift) if self.shift else row)
+        if 0 < peak < LEAST_PLAIN or LARGEST_PLAIN < peak < np.inf:
+            self.shift = max(-1000, min(self.shift - math.frexp(peak)[1], 1000))
+            result, _ = self._product(which, np.ldexp(row, self.shift))
         return result, -self.shift
 
     def _product(self, which, x):
@@ -274,13 +274,14 @@ class OperatorProducts(Products):
         if result.shape not in (expected := (self.shape[which],), (self.shape[which], 1)):
             raise ValueError(f"{name} must return shape {expected}, got {result.shape}")
         result = result.reshape(expected).astype(np.float64)
-        if self.check_finite and not np.isfinite(result).all():
+        peak = float(np.abs(result).max(initial=0.0))  # of NaN where there is one
+        if self.check_finite and not math.isfinite(peak):
             bad = int(np.argmin(np.isfinite(result)))
             raise ValueError(
                 f"{name} must return finite numbers, got {result[bad]} at index {bad} "
                 "(check_finite=False gives NaN)"
             )
-        return result
+        return result, peak
 
     def test_adjoint(self, rng):
         """Raise unless ``y^T (A x)`` is ``(A^T y)^T x`` but for rounding, x and y Gaussian."""
