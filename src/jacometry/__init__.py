@@ -39,7 +39,7 @@ from .ops.lyapunov import LyapunovSpectrum, lyapunov_spectrum, lyapunov_spectrum
 from .ops.moments import GaussianMoments, gaussian_moments, variance_map
 from .ops.radius import RadiusEstimate, spectral_radius
 from .ops.scaled import ScaledArray
-from .ops.spectral import NormBounds, spectral_norm
+from .ops.spectral import NormBounds, conv_spectral_norm, spectral_norm
 
 __version__ = "0.1.0"
 
@@ -86,6 +86,7 @@ __all__ = [
     "chain_product",
     "chain_vjp",
     "compare",
+    "conv_spectral_norm",
     "gaussian_moments",
     "get_include",
     "joint_spectral_radius",

@@ -6,9 +6,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-import scipy.sparse
 from scipy import special, stats
-from scipy.sparse.linalg import aslinearoperator
 
 from jacometry import _backend, _kernels
 from jacometry.ops import spectral
@@ -481,8 +479,7 @@ def test_non_finite_entries_are_named_by_item(method, entry, rng):
         ({"a": 1.0}, ValueError, "a must have shape"),
         ({"a": None}, TypeError, "a must be an array, got None"),
         ({"a": np.ones((2, 2), complex)}, TypeError, "a must have a real floating dtype"),
-        ({"a": scipy.sparse.eye_array(3)}, TypeError, "a must be an array, got .*yet"),
-        ({"a": aslinearoperator(np.eye(3))}, TypeError, "a must be an array, got .*yet"),
+        ({"matvec_rtol": 0.0}, ValueError, "matvec_rtol declares the rounding of an operator"),
         ({"rtol": 0.0}, ValueError, "rtol must lie in"),
         ({"rtol": -1.0}, ValueError, "rtol must lie in"),
         ({"rtol": np.nan}, ValueError, "rtol must lie in"),

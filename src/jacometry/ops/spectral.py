@@ -7,7 +7,9 @@ from scipy import special
 
 from .. import _backend, _kernels, _threads
 from .._validate import as_array, choice, common_dtype, contiguous, count, real_scalar
-from ..factors import Chain
+from . import _spectral_operator
+from ._operator_products import is_operator, require_no_matvec_rtol
+from .conv_norm import conv_spectral_norm as conv_spectral_norm
 from .joint_radius import JSRBounds as JSRBounds
 from .joint_radius import joint_spectral_radius as joint_spectral_radius
 from .radius import RadiusEstimate as RadiusEstimate
@@ -128,13 +130,16 @@ def spectral_norm(
     max_iter=None,
     n_threads=None,
     check_finite=True,
+    matvec_rtol=None,
+    check_adjoint=True,
 ):
     """Largest singular value of each matrix, between bounds that hold.
 
     Parameters
     ----------
-    a : array_like, shape (..., m, n)
-        The matrices.
+    a : array_like, shape (..., m, n), or operator
+        The matrices.  Or one given by its products: a SciPy ``LinearOperator`` (anything with
+        ``shape``, ``matvec`` and ``rmatvec``), sparse matrix, factor or `Chain` (one per sample).
     rtol : float
         Width asked for: ``upper / lower <= 1 + rtol``.  Whether it was reached is `converged`.
     failure_prob : float
@@ -153,6 +158,13 @@ def spectral_norm(
         matrix is worked on by one thread.
     check_finite : bool
         Raise for NaN and infinity in the input (found at no cost); False gives NaN for such items.
+    matvec_rtol : float, optional
+        Of an operator or Chain: its products' own error, ``||computed - A x|| <= matvec_rtol ||A||
+        ||x||``.  None assumes that of a dense product, ``8 sqrt(max(m, n)) u``, for each factor of
+        a Chain; products with a sparse matrix are bounded from its entries.
+    check_adjoint : bool
+        Test with one Gaussian vector on each side that an operator's ``rmatvec`` is the transpose
+        of its ``matvec`` (of the factors of a Chain those that are not this package's).
 
     Returns
     -------
@@ -164,9 +176,11 @@ def spectral_norm(
     ------
     ValueError
         If `a` has fewer than two axes or an entry is not finite, naming the item; if `rtol`,
-        `failure_prob`, `method` or `max_iter` is out of range.
+        `failure_prob`, `method` or `max_iter` is out of range; if an operator returns a wrong
+        shape or NaN, or fails the test of its adjoint.
     TypeError
-        If `a` is not an array of real numbers.
+        If `a` is not an array of real numbers, or an operator is complex, returns what is not
+        real or has no ``rmatvec``.
 
     Notes
     -----
@@ -194,6 +208,13 @@ def spectral_norm(
     "svd": the bound is ``4 max(m, n) eps`` relative, the form LAPACK documents without its
     constant, so neither side is marked certain.
 
+    Operators: "auto" writes the matrix out where the short side is at most 64, "gram" and "svd" up
+    to 2**24 entries; all else is Golub and Kahan's bidiagonalisation, two products per step, the
+    basis of the shorter side kept orthogonal, ``max_iter * min(m, n)`` numbers at most, and the
+    bounds of "lanczos" from it.  The lower bound, a Rayleigh quotient, is certain up to the
+    operator's own error.  Sparse matrices and convolutions have the certain upper bound as well.
+    Vectors of a Chain carry exponents, so that the logs of the bounds hold at any depth.
+
     Results do not depend on `n_threads`; those of "gram" not on the rest of the batch either.
 
     Examples
@@ -206,15 +227,6 @@ def spectral_norm(
     >>> spectral_norm(np.ones((2, 300, 400)), rng=0).value.round(6)
     array([346.410162, 346.410162])
     """
-    if isinstance(a, Chain) or hasattr(a, "matvec") or hasattr(a, "tocsr"):
-        raise TypeError(
-            f"a must be an array, got {type(a).__name__}: operators, sparse matrices and chains "
-            "are not supported yet"
-        )
-    array = as_array("a", a)
-
-    if array.ndim < 2:
-        raise ValueError(f"a must have shape (..., m, n), got {array.shape}")
     rtol = real_scalar("rtol", rtol, low=0.0, open_low=True, open_high=True)
     failure_prob = real_scalar(
         "failure_prob", failure_prob, low=0.0, high=1.0, open_low=True, open_high=True
@@ -222,6 +234,15 @@ def spectral_norm(
     choice("method", method, METHODS)
     max_iter = MAX_ITER if max_iter is None else count("max_iter", max_iter, low=1)
     n_threads = _threads.resolve(n_threads)
+    if is_operator(a):
+        return _spectral_operator.spectral_norm(
+            a, rtol=rtol, failure_prob=failure_prob, rng=rng, method=method, max_iter=max_iter,
+            matvec_rtol=matvec_rtol, check_finite=check_finite, check_adjoint=check_adjoint,
+        )  # fmt: skip
+    require_no_matvec_rtol(matvec_rtol)
+    array = as_array("a", a)
+    if array.ndim < 2:
+        raise ValueError(f"a must have shape (..., m, n), got {array.shape}")
     batch, (m, n) = array.shape[:-2], array.shape[-2:]
     size = min(m, n)
     if method == "auto":
