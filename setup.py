@@ -18,7 +18,7 @@ C_SOURCES = [
     "csrc/variant_avx2.c",
     "csrc/variant_baseline.c",
 ]
-HEADERS = [
+C_HEADERS = [
     *map(str, Path("csrc").glob("**/*.h")),
     "csrc/kernels.def",
     *map(str, Path("src/jacometry/include/jacometry").glob("*.h")),
