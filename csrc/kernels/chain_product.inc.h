@@ -7,7 +7,14 @@
 /* The width from which F_0 is multiplied where it lies: below, its copy costs less than a general
  * layer. */
 #define JM_IN_PLACE 24
-/* The greatest width at which samples go in lanes. */
+#endif
+
+/* The greatest width at which samples go in lanes: beyond it one sample fills the registers as
+ * well, and reads memory in a straight line. */
+#undef JM_LANES_WIDTH
+#if JM_IS_F64
+#define JM_LANES_WIDTH 3
+#else
 #define JM_LANES_WIDTH 4
 #endif
 
@@ -863,8 +870,7 @@ static ptrdiff_t JM_NAME(chain_product_group)(const jm_chain *chain) {
  * exponent, bad_layer  (count)
  * work                 count times chain_product_work(largest width, n_0) bytes
  *
- * Requires 1 <= count <= chain_product_group(chain).  Returns JM_OK, or JM_NON_FINITE if a
- * bad_layer is set.
+ * Requires 1 <= count <= chain_product_group(chain).
  */
 static void JM_NAME(chain_products)(const jm_chain *chain, ptrdiff_t first, ptrdiff_t count,
                                     ptrdiff_t max_width, ptrdiff_t begin, ptrdiff_t end,
@@ -880,7 +886,9 @@ static void JM_NAME(chain_products)(const jm_chain *chain, ptrdiff_t first, ptrd
             JM_SIZE(1)
             JM_SIZE(2)
             JM_SIZE(3)
+#if JM_LANES_WIDTH > 3
             JM_SIZE(4)
+#endif
 #undef JM_SIZE
         }
     if (is_done) {
