@@ -60,6 +60,17 @@ def test_rectangular_chains_have_the_rank_of_the_narrowest_layer(isa, dtype, rng
     assert np.isfinite(got.values[:rank]).all()
 
 
+@pytest.mark.parametrize("side", ["output", "input"])
+def test_a_shortcut_in_a_rectangular_chain_agrees_with_the_oracle(isa, dtype, rng, side):
+    weights = [rng.standard_normal(shape).astype(dtype) for shape in [(7, 5), (7, 7), (6, 7)]]
+    slopes = [None, rng.random(7).astype(dtype), None]
+    shortcut = [0.0, 0.75, 0.0]
+    got = jm.chain_log_svdvals(weights, slopes=slopes, slope_side=side, shortcut=shortcut)
+    truth = reference.chain_log_svdvals(weights, slopes, side, shortcut, digits=150)
+    assert_within_bound(got, truth)
+    assert (got.error < 1e-9).all()
+
+
 def test_constructed_spectrum_of_four_hundred_layers(isa, rng):
     """theory: J_k = Q_k diag(exp(linspace(-3, 3, 8))) Q_{k-1}^T."""
     bases = [orthogonal(rng, 8) for _ in range(401)]
