@@ -10,6 +10,7 @@ from scipy import special, stats
 
 from jacometry import _backend, _kernels
 from jacometry.ops import spectral
+from jacometry.ops._norm_bounds import LOWER, PROBABLE_UPPER
 from jacometry.ops.spectral import NormBounds, spectral_norm
 from jacometry.reference import spectral as reference
 
@@ -164,9 +165,9 @@ def test_lanczos_agrees_with_the_textbook_oracle(isa, dtype, n_steps, rng):
     tolerance = 400 * 40 * float(np.finfo(dtype).eps)
     best = upper.min()
     tolerance_above = tolerance + 2.0**-20 * best / lower[-1]
-    assert bounds[0, spectral.LOWER] == pytest.approx(lower[-1], rel=tolerance)
-    assert bounds[0, spectral.PROBABLE_UPPER] >= best * (1 - 1e-13)
-    assert bounds[0, spectral.PROBABLE_UPPER] <= best * (1 + tolerance_above)
+    assert bounds[0, LOWER] == pytest.approx(lower[-1], rel=tolerance)
+    assert bounds[0, PROBABLE_UPPER] >= best * (1 - 1e-13)
+    assert bounds[0, PROBABLE_UPPER] <= best * (1 + tolerance_above)
 
 
 def test_certain_bounds_hold_on_adversarial_matrices_in_exact_arithmetic(isa, rng):
@@ -212,12 +213,12 @@ def test_upper_bound_fails_exactly_as_often_as_promised_at_rank_one(failure_prob
     delta_square = math.exp(-2 * log_level)
     law = special.betainc(0.5, (n - 1) / 2, delta_square / (1 + delta_square))
     assert law <= failure_prob
-    n_failures = int((bounds[:, spectral.PROBABLE_UPPER] < sigma).sum())
+    n_failures = int((bounds[:, PROBABLE_UPPER] < sigma).sum())
     test = stats.binom(n_runs, law)
     assert test.cdf(n_failures) > FALSE_ALARM / 2
     assert test.sf(n_failures - 1) > FALSE_ALARM / 2
     # the statistic itself: the lower bound is sigma |gamma|, or the largest entry if that is more
-    gamma_square = (bounds[:, spectral.LOWER] / sigma) ** 2
+    gamma_square = (bounds[:, LOWER] / sigma) ** 2
     largest = 1 / sigma
     seen = gamma_square[gamma_square > largest**2 * (1 + 1e-12)]
     assert len(seen) > n_runs / 2
@@ -246,7 +247,7 @@ def test_published_numbers_of_hochstenbachs_bound(rng):
     starts = rng.standard_normal((n_draws, n))
     bounds, n_iter = run_lanczos(a, starts, spectral._log_level(n, 1e-3), 20)
     sigma = np.sqrt([np.linalg.eigvalsh(item.T @ item)[-1] for item in a])
-    lower, upper = (bounds[:, [spectral.LOWER, spectral.PROBABLE_UPPER]] / sigma[:, None]).T
+    lower, upper = (bounds[:, [LOWER, PROBABLE_UPPER]] / sigma[:, None]).T
     assert (n_iter == 20).all()
     assert lower.mean() == pytest.approx(0.999, abs=1.5e-3)
     assert upper.mean() == pytest.approx(1.018, abs=6e-3)
