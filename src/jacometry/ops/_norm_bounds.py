@@ -215,3 +215,14 @@ def _outward_log(bounds, exponent, towards):
         log, shift = np.log(bounds), exponent * LOG_2
         slack = 2 * EPS * (np.abs(log) + 2 * np.abs(shift))
         return np.where(np.isinf(log), log, log + shift + towards * slack)
+
+
+def raise_non_finite(array, batch, item):
+    """Raise naming the first entry of an item that is not finite."""
+    index = tuple(int(i) for i in np.unravel_index(item, batch)) if batch else ()
+    entry = np.argwhere(~np.isfinite(array[index]))[0]
+    where = f"item {index[0] if len(index) == 1 else index}, " if batch else ""
+    raise ValueError(
+        f"a must be finite, got {array[index][tuple(entry)]} in {where}row {entry[0]}, "
+        f"column {entry[1]} (check_finite=False gives NaN)"
+    )

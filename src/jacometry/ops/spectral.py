@@ -15,6 +15,7 @@ from .joint_radius import joint_spectral_radius as joint_spectral_radius
 from .radius import RadiusEstimate as RadiusEstimate
 from .radius import spectral_radius as spectral_radius
 from ._norm_bounds import EPS, VALUE, NormBounds, Scaled
+from ._norm_bounds import EPS, NormBounds, Scaled, raise_non_finite
 
 METHODS = ("auto", "lanczos", "gram", "svd")
 
@@ -258,7 +259,6 @@ def _lanczos(items, starts, rtol, log_level, max_iter, n_threads):
 
 
 def _svd(items):
-    n_items = len(items)
     peak = np.abs(items).max(axis=(1, 2)).astype(np.float64)
     is_finite = np.isfinite(peak)
     exponent = np.where(is_finite, np.frexp(peak)[1], 0).astype(np.int64)
@@ -269,13 +269,3 @@ def _svd(items):
     bounds = np.array([[1 - error], [1.0], [1 + error]]) * value
     bounds[:, ~is_finite] = np.nan
     return Scaled(bounds, exponent, is_proved=False)
-
-
-def raise_non_finite(array, batch, item):
-    index = tuple(int(i) for i in np.unravel_index(item, batch)) if batch else ()
-    entry = np.argwhere(~np.isfinite(array[index]))[0]
-    where = f"item {index[0] if len(index) == 1 else index}, " if batch else ""
-    raise ValueError(
-        f"a must be finite, got {array[index][tuple(entry)]} in {where}row {entry[0]}, "
-        f"column {entry[1]} (check_finite=False gives NaN)"
-    )
