@@ -12,6 +12,8 @@ METHODS = ("auto", "svd")
 BLOCK_ENTRIES = 2**22
 # What assembling a bound from a few float64 operations may round, with room.
 OUTWARD = 32 * EPS
+# Sums of squares that neither over- nor underflow has touched.
+PLAIN_SQUARES = (2.0**-800, 2.0**800)
 SMALLEST = float(np.finfo(np.float64).smallest_subnormal)
 
 
@@ -184,6 +186,9 @@ def _bounded(array, dtype, method, rtol, check_finite, compute):
     step = max(1, BLOCK_ENTRIES // max(1, m * n))
     for begin in range(0, n_items if m * n else 0, step):
         block = contiguous(items[begin : begin + step], np.float64)
+        if compute is _frobenius and (plain := _plain_frobenius(block)) is not None:
+            scaled.bounds[:, begin : begin + step] = plain
+            continue
         peak = np.abs(block).max(axis=(1, 2))
         is_finite = np.isfinite(peak)
         exponent = np.where(is_finite, np.frexp(peak)[1], 0).astype(np.int64)
@@ -209,12 +214,21 @@ def _lost(items):
     return SMALLEST * math.prod(items.shape[1:])
 
 
+def _plain_frobenius(items):
+    """(3, B) bounds without scaling, to the same digits; None if an item is out of that range."""
+    square = np.einsum("bij,bij->b", items, items)
+    if not (square.min() > PLAIN_SQUARES[0] and square.max() < PLAIN_SQUARES[1]):  # NaN is out too
+        return None
+    value, error = np.sqrt(square), _gamma(math.prod(items.shape[1:]) + 2)
+    return np.array([value * (1 - error), value, value * (1 + error)])
+
+
 def _frobenius(items, _rank):
     """(3, B) bounds and 1, the power of the scale that they carry."""
     value = np.sqrt(np.einsum("bij,bij->b", items, items))
-    error, lost = _gamma(math.prod(items.shape[1:]) + 2), _lost(items)
-    # squares may underflow too: at most sqrt(m n) 2^-537 of the norm, far below the error
-    bounds = np.array([value * (1 - error) - lost, value, value * (1 + error) + lost])
+    # what scaling and squaring lose to underflow is far below one rounding of a norm above 1/2
+    error = _gamma(math.prod(items.shape[1:]) + 2)
+    bounds = np.array([value * (1 - error), value, value * (1 + error)])
     return np.where(value > 0, bounds, 0.0), 1
 
 
