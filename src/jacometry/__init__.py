@@ -34,8 +34,8 @@ from .ops.chain_norms import (
     chain_norm_profile,
 )
 from .ops.chain_spectra import LogSingularValues, chain_log_svdvals
-from .ops.joint_radius import JSRBounds, joint_spectral_radius
 from .ops.conditioning import condition_number, frobenius_norm, smallest_singular_value
+from .ops.joint_radius import JSRBounds, joint_spectral_radius
 from .ops.lyapunov import LyapunovSpectrum, lyapunov_spectrum, lyapunov_spectrum_map
 from .ops.moments import GaussianMoments, gaussian_moments, variance_map
 from .ops.radius import RadiusEstimate, spectral_radius

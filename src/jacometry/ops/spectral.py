@@ -10,12 +10,14 @@ from .._validate import as_array, choice, common_dtype, contiguous, count, real_
 from . import _spectral_operator
 from ._operator_products import is_operator, require_no_matvec_rtol
 from .conv_norm import conv_spectral_norm as conv_spectral_norm
+from ._norm_bounds import EPS, NormBounds, Scaled, raise_non_finite
+from .conditioning import condition_number as condition_number
+from .conditioning import frobenius_norm as frobenius_norm
+from .conditioning import smallest_singular_value as smallest_singular_value
 from .joint_radius import JSRBounds as JSRBounds
 from .joint_radius import joint_spectral_radius as joint_spectral_radius
 from .radius import RadiusEstimate as RadiusEstimate
 from .radius import spectral_radius as spectral_radius
-from ._norm_bounds import EPS, VALUE, NormBounds, Scaled
-from ._norm_bounds import EPS, NormBounds, Scaled, raise_non_finite
 
 METHODS = ("auto", "lanczos", "gram", "svd")
 
