@@ -100,6 +100,13 @@ class NormBounds:
         ends = scaled.ends if scaled.ends is not None else _ends(scaled, self._dtype)
         self.lower, self.value, self.upper = (self._shaped(end) for end in ends)
 
+    @classmethod
+    def of_fields(cls, **fields):
+        """From all fields, as they are."""
+        bounds = cls.__new__(cls)
+        bounds.__dict__.update(fields)
+        return bounds
+
     def _shaped(self, field):
         return field.reshape(self._batch)[()]
 
@@ -165,12 +172,12 @@ class NormBounds:
     @cached_property
     def log_lower(self):
         """Natural log of the lower bound."""
-        return self._shaped(_outward_log(self._mantissas[0], self._scaled.exponent, -1))
+        return self._shaped(outward_log(self._mantissas[0], self._scaled.exponent, -1))
 
     @cached_property
     def log_upper(self):
         """Natural log of the upper bound."""
-        return self._shaped(_outward_log(self._mantissas[1], self._scaled.exponent, 1))
+        return self._shaped(outward_log(self._mantissas[1], self._scaled.exponent, 1))
 
     def __repr__(self):
         return (
@@ -209,7 +216,7 @@ def outward(bounds, exponent, dtype, towards):
         return np.where(wrong, np.nextafter(result, dtype(towards * np.inf)), result)
 
 
-def _outward_log(bounds, exponent, towards):
+def outward_log(bounds, exponent, towards):
     """Natural log of ``bounds * 2**exponent``, moved by more than its rounding."""
     with np.errstate(divide="ignore", invalid="ignore"):
         log, shift = np.log(bounds), exponent * LOG_2

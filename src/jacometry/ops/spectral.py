@@ -8,12 +8,12 @@ from scipy import special
 from .. import _backend, _kernels, _threads
 from .._validate import as_array, choice, common_dtype, contiguous, count, real_scalar
 from . import _spectral_operator
-from ._operator_products import is_operator, require_no_matvec_rtol
-from .conv_norm import conv_spectral_norm as conv_spectral_norm
 from ._norm_bounds import EPS, NormBounds, Scaled, raise_non_finite
+from ._operator_products import is_operator, require_no_matvec_rtol
 from .conditioning import condition_number as condition_number
 from .conditioning import frobenius_norm as frobenius_norm
 from .conditioning import smallest_singular_value as smallest_singular_value
+from .conv_norm import conv_spectral_norm as conv_spectral_norm
 from .joint_radius import JSRBounds as JSRBounds
 from .joint_radius import joint_spectral_radius as joint_spectral_radius
 from .radius import RadiusEstimate as RadiusEstimate
