@@ -22,7 +22,6 @@ C_HEADERS = [
     *map(str, Path("csrc").glob("**/*.h")),
     "csrc/kernels.def",
     *map(str, Path("src/jacometry/include/jacometry").glob("*.h")),
-    *map(str, Path("src/jacometry").glob("*.pxi")),
 ]
 CYTHON_PARTS = [*map(str, Path("src/jacometry").glob("*.px[di]"))]
 # One wheel serves every later CPython through the stable ABI; free-threaded builds have none yet.

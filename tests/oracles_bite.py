@@ -43,7 +43,10 @@ ORACLE_TESTS = {
     "chain_jvp": ("test_chain.py", "vectors_agree_with_the_oracle and False"),
     "chain_vjp": ("test_chain.py", "vectors_agree_with_the_oracle and True"),
     "lyapunov_spectrum": ("test_lyapunov.py", "agrees_with_the_oracle"),
-    "chain_log_svdvals": ("test_chain_spectra.py", "agrees_with_the_oracle"),
+    "chain_log_svdvals": (
+        "test_chain_spectra.py",
+        "agrees_with_the_oracle or rectangular_chains or dead_units or zero_rows or short_products",
+    ),
     "gaussian_moments": ("test_moments.py", "gaussian_moments_agree_with_the_oracle"),
     "variance_map": ("test_moments.py", "variance_map_agrees_with_the_oracle"),
     "spectral_norm_gram": ("test_spectral.py", "gram_value_agrees_with_the_oracle"),
