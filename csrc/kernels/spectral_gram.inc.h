@@ -28,7 +28,13 @@
  *      (1 - gamma), so
  *          theta - lambda_max(G^) <= (theta I - G^)'s Rayleigh quotient at v
  *              <= (||w|| / ||v|| + gamma(short + 1) ||L||_F)^2 + eta theta.
- *      With w = L^-1 x, x fixed, that is one step of inverse iteration; in float32 two are taken.
+ *      With w = L^-1 x that is one step of inverse iteration; in float32 two are taken.  A fixed x
+ *      could be orthogonal to the eigenvectors, and for the symmetries of a convolution many are.
+ *      The entries of x are therefore +-1, each sign such that nothing cancels in its entry of w
+ *      (Cline, Moler, Stewart and Wilkinson, "An estimate for the condition number of a matrix",
+ *      SIAM J. Numer. Anal. 16, 1979).  So |w_i| >= 1 / l_ii, and as ||w||^2 = v^T x,
+ *          ||w|| / ||v|| <= sqrt(short) / ||w|| <= sqrt(short) min l_ii
+ *      whatever the eigenvectors and their multiplicity.
  * The largest entry of B is another bound.
  *
  *      At short = 2 lambda is (g_11 + g_22) / 2 + hypot((g_11 - g_22) / 2, g_12), in which nothing
@@ -408,15 +414,19 @@ static JM_V JM_NAME(cholesky)(ptrdiff_t size, JM_V theta, const JM_T *g, JM_T *f
     return complete;
 }
 
-/* v (size, JM_VW) <- L^-1 v, rescaled to a largest entry of one. */
-static void JM_NAME(forward_solve)(ptrdiff_t size, const JM_T *factor, const JM_T *inverse,
-                                   JM_T *v) {
-    JM_V largest = JM_SPLAT(0);
+/*
+ * v (size, JM_VW) <- L^-1 x, rescaled to a largest entry of one.  x is v, or, to start, +-1 of the
+ * sign of what it is added to; is_start is a literal at every call.
+ */
+JM_INLINE void JM_NAME(forward_solve)(const int is_start, ptrdiff_t size, const JM_T *factor,
+                                      const JM_T *inverse, JM_T *v) {
+    const JM_V zero = JM_SPLAT(0), one = JM_SPLAT(1);
+    JM_V largest = zero;
     for (ptrdiff_t i0 = 0; i0 < size; i0 += 4) {
         const ptrdiff_t r = size - i0 < 4 ? size - i0 : 4;
         JM_V value[4];
         for (int a = 0; a < 4; a++)
-            value[a] = JM_LOAD(v + (i0 + (a < r ? a : 0)) * JM_VW);
+            value[a] = is_start ? zero : JM_LOAD(v + (i0 + (a < r ? a : 0)) * JM_VW);
         if (r == 4) {
             const JM_T *row = factor + i0 * size * JM_VW;
             for (ptrdiff_t k = 0; k < i0; k++) {
@@ -431,6 +441,8 @@ static void JM_NAME(forward_solve)(ptrdiff_t size, const JM_T *factor, const JM_
                                         -JM_LOAD(v + k * JM_VW), value[a]);
         }
         for (int a = 0; a < r; a++) {
+            if (is_start)
+                value[a] = value[a] + JM_VLESS(value[a], zero, -one, one);
             const JM_V x = value[a] * JM_LOAD(inverse + (i0 + a) * JM_VW);
             JM_STORE(v + (i0 + a) * JM_VW, x);
             largest = JM_VMAX(JM_VABS(x), largest);
@@ -439,7 +451,7 @@ static void JM_NAME(forward_solve)(ptrdiff_t size, const JM_T *factor, const JM_
                     JM_FMADD(JM_LOAD(factor + ((i0 + b) * size + i0 + a) * JM_VW), -x, value[b]);
         }
     }
-    const JM_V scale = JM_SPLAT(1) / largest;
+    const JM_V scale = one / largest;
     for (ptrdiff_t i = 0; i < size; i++)
         JM_STORE(v + i * JM_VW, JM_LOAD(v + i * JM_VW) * scale);
 }
@@ -479,18 +491,11 @@ static JM_V JM_NAME(gram_theta)(ptrdiff_t size, JM_V lambda, const JM_T *g, JM_T
             break;
         inflation *= JM_GRAM_INFLATE;
     }
-    /* a start vector with no symmetry that a matrix could share by design */
-    JM_T start = (JM_T)0.5;
-    for (ptrdiff_t i = 0; i < size; i++) {
-        start += (JM_T)0.618033988749895; /* the golden ratio's fractions are spread evenly */
-        start -= start >= 1 ? (JM_T)1 : (JM_T)0;
-        JM_STORE(v + i * JM_VW, JM_SPLAT((JM_T)0.5 + start));
-    }
+    JM_NAME(forward_solve)(1, size, factor, inverse, v);
     for (int solve = 1; solve < JM_GRAM_SOLVES; solve++) {
-        JM_NAME(forward_solve)(size, factor, inverse, v);
         (void)JM_NAME(backward_solve)(size, factor, inverse, v);
+        JM_NAME(forward_solve)(0, size, factor, inverse, v);
     }
-    JM_NAME(forward_solve)(size, factor, inverse, v);
     JM_V w_square = zero;
     for (ptrdiff_t i = 0; i < size; i++)
         w_square = JM_FMADD(JM_LOAD(v + i * JM_VW), JM_LOAD(v + i * JM_VW), w_square);

@@ -7,7 +7,7 @@ from fractions import Fraction
 import flint
 import numpy as np
 import pytest
-from scipy import special, stats
+from scipy import linalg, special, stats
 
 from jacometry import _backend, _kernels
 from jacometry.ops import spectral
@@ -53,6 +53,47 @@ def hard_matrices(rng, shape):
         "zero": np.zeros(shape),
         "one entry": np.eye(1, m * n, m * n // 2).reshape(shape),
         "nilpotent": np.eye(m, n, 1) * 50.0 + np.eye(m, n) * 0.9,
+    }
+
+
+def fourier(n):
+    """The real Fourier basis: eigenvectors of every symmetric circulant matrix."""
+    angle = 2 * np.pi * np.outer(np.arange(n), np.arange(n // 2 + 1)) / n
+    basis = np.hstack([np.cos(angle), np.sin(angle)[:, 1 : (n + 1) // 2]])
+    return basis / np.linalg.norm(basis, axis=0)
+
+
+def of_symmetry(rng, basis, multiplicity):
+    """One matrix for each vector of the basis: it and the next ones are its top singular ones."""
+    n = len(basis)
+    left = orthogonal(rng, n + 7)[:, :n]
+    sigma = np.r_[np.full(multiplicity, 2.0), rng.uniform(0.1, 1.8, n - multiplicity)]
+    return np.array([(left * np.roll(sigma, k)) @ basis.T for k in range(n)])
+
+
+def with_multiple_norms(rng):
+    """Stacks of matrices whose largest singular value is multiple or whose vectors are special."""
+    blocks = rng.standard_normal((20, 5, 3))
+    repeated = np.array([np.kron(np.eye(8), block) for block in blocks])
+    mixed = np.array([orthogonal(rng, 40) @ a @ orthogonal(rng, 24) for a in repeated])
+    grids = {
+        "unit vectors": np.eye(24),
+        "ring": fourier(24),
+        "grid 2 x 3 x 4": np.kron(np.kron(fourier(2), fourier(3)), fourier(4)),
+        "grid 3 x 4 x 2": np.kron(np.kron(fourier(3), fourier(4)), fourier(2)),
+        "walsh 16": linalg.hadamard(16) / 4.0,
+        "walsh 64": linalg.hadamard(64) / 8.0,
+    }
+    return {
+        "repeated blocks": repeated,
+        "interleaved blocks": np.array([np.kron(block, np.eye(8)) for block in blocks]),
+        "mixed blocks": mixed,
+        "orthogonal": np.array([orthogonal(rng, 24) for _ in range(20)]),
+        **{
+            f"{name}, multiplicity {k}": of_symmetry(rng, basis, k)
+            for name, basis in grids.items()
+            for k in (1, 2, 3)
+        },
     }
 
 
@@ -104,6 +145,17 @@ def adversarial(rng, n_matrices):
         yield a
 
 
+def run_gram(a):
+    """The kernel itself, float32 not repeated in float64: lower, value, upper."""
+    n_items = len(a)
+    bounds, ends = np.empty((3, n_items)), np.empty((3, n_items), a.dtype)
+    exponent, status = np.empty(n_items, np.int64), np.empty(n_items, np.intc)
+    _kernels.spectral_norm_gram(
+        int(a.dtype == np.float64), a, 1.0, bounds, ends, exponent, status, 1
+    )
+    return np.ldexp(bounds, exponent)
+
+
 def run_lanczos(a, starts, log_level, max_iter, rtol=1e-300):
     """The kernel itself, its upper bound not capped."""
     n_items, bounds = len(a), np.zeros((len(a), 4))
@@ -131,6 +183,21 @@ def test_gram_value_agrees_with_the_oracle_on_hard_spectra(isa, dtype, shape, rn
         slack = 4 * np.finfo(float).eps * exact * max(shape)  # of the oracle
         assert float(result.lower[i]) <= exact + slack, name
         assert float(result.upper[i]) >= exact - slack, name
+
+
+def test_gram_is_tight_whatever_the_multiplicity_and_the_symmetry(isa, dtype, rng):
+    # The kernel's head: with k <= 2 n roundings in an entry of G, squares are off by n (n + 4) u
+    # and n k u on either side, theta by up to 64 (n + 4) u: halved, below 4 (n + 4)^2 u from n = 16
+    u = np.finfo(dtype).eps / 2
+    for name, a in with_multiple_norms(rng).items():
+        a = np.ascontiguousarray(a.astype(dtype))
+        exact = np.linalg.svd(a.astype(float), compute_uv=False)[:, 0]
+        slack = 4 * np.finfo(float).eps * max(a.shape[1:]) * exact  # of the oracle
+        lower, value, upper = run_gram(a)
+        assert (lower <= exact + slack).all(), name
+        assert (upper >= exact - slack).all(), name
+        assert ((lower <= value) & (value <= upper)).all(), name
+        assert (upper / lower - 1 <= 4 * (a.shape[2] + 4) ** 2 * u).all(), name
 
 
 @pytest.mark.parametrize("shape", SHAPES + LARGE_SHAPES)

@@ -111,9 +111,12 @@ def spectral_norm(
     "gram" takes the largest eigenvalue of the Gram matrix of the shorter side by
     tridiagonalisation. Above, ``theta I - G`` is proved positive semidefinite by Cholesky's
     factorisation and its rounding bound (Rump, Verification of positive definiteness, BIT 46,
-    2006); below stands a Rayleigh quotient less its rounding.  Relative width about ``u n^2`` in
-    either direction at worst, u the unit roundoff; the value itself is good to a few u.  Cost ``m
-    n^2 + 2 n^3`` flops, n the shorter side.
+    2006).  Below, with L that factor and ``L^T v = w``, the norm's square is at least ``theta -
+    (||w|| / ||v||)^2`` less its rounding, for any w; the one taken comes from a step of inverse
+    iteration, two in float32, whose start adapts to L, so that multiple singular values and
+    symmetric vectors are no exception.  Relative width about ``u n^2`` in either direction at
+    worst, u the unit roundoff; the value itself is good to a few u.  Cost ``m n^2 + 2 n^3`` flops,
+    n the shorter side.
 
     "lanczos" iterates on ``A^T A`` with full reorthogonalisation.  Lower bound: a Rayleigh quotient
     less its rounding.  Upper bound: the root beyond the Ritz values of ``p_k(t) = 1 / delta``, p_k
