@@ -603,8 +603,9 @@ static int JM_NAME(spectral_norm_gram)(ptrdiff_t n_items, ptrdiff_t rows, ptrdif
         JM_NAME(gram_load)(rows, cols, items, 0, length, block);
         JM_NAME(gram_peaks)(rows * cols, block, peaks);
     } else {
+        const JM_T first = JM_NAME(peak)(rows * cols, items[0]);
         for (int j = 0; j < JM_VW; j++)
-            peaks[j] = j < n_items ? JM_NAME(peak)(rows * cols, items[j]) : peaks[0];
+            peaks[j] = 0 < j && j < n_items ? JM_NAME(peak)(rows * cols, items[j]) : first;
     }
     int is_plain = 1; /* no bound can leave the normal range */
     for (int j = 0; j < JM_VW; j++) {
