@@ -1,4 +1,4 @@
-"""spectral_norm on batches of small matrices and on large ones, beside NumPy, SciPy and torch.
+"""Norms and condition numbers of batches of small matrices and of large ones, beside their peers.
 
 `harness` has the command line.  An answer of ours counts only if its bounds hold as well.
 """
@@ -9,11 +9,14 @@ import harness
 import numpy as np
 from scipy.sparse.linalg import svds
 
+from jacometry.ops.conditioning import condition_number, frobenius_norm, smallest_singular_value
 from jacometry.ops.spectral import spectral_norm
 
 SMALL = (2, 3, 4, 5, 7, 8, 12, 16, 24, 32, 33, 48, 64)
 LARGE = (128, 256, 512, 1024, 2048)
 QUICK_SMALL = (2, 4, 8, 16, 32, 64)
+TALL = ((64, 4), (200, 16), (1000, 32))  # rows, columns
+DIRECT = (4, 16, 64)
 QUICK_LARGE = (128, 512)
 BATCH_ENTRIES = 2**19
 MAX_BATCH = 20_000
@@ -57,6 +60,14 @@ def make_cases(options, notes):
         # The seed is the size: the same matrices in every run.
         a = np.random.default_rng(n).standard_normal((n_items, n, n)).astype(dtype)
         yield _case("spectral_norm, batched", a, "Gaussian", 1e-2, options, torch)
+    for m, n in TALL:
+        n_items = max(1, BATCH_ENTRIES // (m * n)) // (8 if options.quick else 1)
+        a = np.random.default_rng(m).standard_normal((n_items, m, n)).astype(dtype)
+        yield _case("spectral_norm, batched", a, "Gaussian", 1e-2, options, torch)
+    for n in DIRECT:
+        n_items = BATCH_ENTRIES // n**2 // (8 if options.quick else 1)
+        a = np.random.default_rng(n).standard_normal((n_items, n, n)).astype(dtype)
+        yield from _direct_cases(a)
     for n in QUICK_LARGE if options.quick else LARGE:
         rng = np.random.default_rng(n)
         spectra = {"Gaussian": rng.standard_normal((1, n, n)), "clustered": _clustered(rng, n)}
@@ -66,12 +77,50 @@ def make_cases(options, notes):
                 yield _case(job, a.astype(dtype), spectrum, rtol, options, torch)
 
 
+def _direct_cases(a):
+    """What NumPy has too; the tolerance leaves room for the condition numbers."""
+    sigma = np.linalg.svd(np.ascontiguousarray(np.swapaxes(a, 1, 2), float), compute_uv=False)
+    axes = {"axis": (1, 2)}
+    jobs = {
+        "frobenius_norm": (
+            np.sqrt((sigma**2).sum(axis=1)),
+            lambda: frobenius_norm(a),
+            {"numpy norm": lambda: np.linalg.norm(a, **axes)},
+        ),
+        "smallest_singular_value": (
+            sigma[:, -1],
+            lambda: smallest_singular_value(a),
+            {"numpy svd, no bounds": lambda: np.linalg.svd(a, compute_uv=False)[:, -1]},
+        ),
+        "condition_number": (
+            sigma[:, 0] / sigma[:, -1],
+            lambda: condition_number(a),
+            {"numpy cond, no bounds": lambda: np.linalg.cond(a)},
+        ),
+    }
+    # a singular value is known to n eps sigma_max, so these quotients to as many condition numbers
+    worst = float((sigma[:, 0] / sigma[:, -1]).max()) * 10 * a.shape[-1]
+    for job, (expected, ours, peers) in jobs.items():
+        yield harness.Case(
+            job=f"{job}, batched",
+            sizes={"n": a.shape[-1], "B": len(a)},
+            contestants={"ours": ours} | peers,
+            error=lambda found, expected=expected: float(
+                np.max(np.abs(np.asarray(found, float) / expected - 1))
+            ),
+            tolerance=worst * float(np.finfo(a.dtype).eps),
+            n_units=len(a),
+            unit="matrix",
+            n_bytes=float(a.nbytes),
+        )
+
+
 def _case(job, a, spectrum, rtol, options, torch):
-    n_items, n = a.shape[:2]
+    n_items, m, n = a.shape
     expected = _truth(a)
     eps = float(np.finfo(a.dtype).eps)
     # What the truth itself may be off, and what rounding the bounds to a's dtype may add.
-    slack = 1 + n * float(np.finfo(np.float64).eps)
+    slack = 1 + m * float(np.finfo(np.float64).eps)
 
     def error(found):
         if isinstance(found, np.ndarray):
@@ -94,12 +143,13 @@ def _case(job, a, spectrum, rtol, options, torch):
     is_one = n_items == 1
     return harness.Case(
         job=job,
-        sizes={"n": n, "B": n_items, "spectrum": spectrum},
+        sizes=({} if m == n else {"m": m}) | {"n": n, "B": n_items, "spectrum": spectrum},
         contestants=contestants,
         error=error,
         tolerance=max(rtol, 10 * eps) if is_one else ACCURACY[options.dtype],
         n_units=n_items,
         unit="matrix",
+        flops=float(n_items * m * n * n) if not is_one else None,  # the Gram matrix alone
         n_bytes=float(a.nbytes),
     )
 

@@ -22,9 +22,10 @@
  *   JM_ROUNDER             (x + JM_ROUNDER) - JM_ROUNDER is x rounded to an integer
  *   JM_VPOW2(s)            2^k, s = k + JM_ROUNDER, where that is a normal number
  *   JM_VEXPONENT(a)        the integer k with 2^k <= a < 2^(k+1), for a positive normal number
+ *   jm_interleave(n, from, items, step, out)   out[i * step][lane] = items[lane][from + i], i < n
  *   JM_U, JM_MIN_EXP, JM_MAX_EXP   unit roundoff; exponents of the normal range as in float.h
  *   JM_INT, JM_FRACTION_BITS       the integer of this size; bits of the fraction in it
- *   JM_FREXP, JM_LDEXP, JM_ABS, JM_SQRT, JM_LOG   libm at JM_T
+ *   JM_FREXP, JM_LDEXP, JM_ABS, JM_SQRT, JM_LOG, JM_NEXT   libm at JM_T
  *
  * and, once, JM_INLINE and JM_RESTRICT.  A compiler without vector types gets JM_VW == 1.
  */
@@ -61,6 +62,7 @@
 #undef JM_ABS
 #undef JM_SQRT
 #undef JM_LOG
+#undef JM_NEXT
 
 #ifndef JM_INLINE
 #if defined(__GNUC__) || defined(__clang__)
@@ -86,6 +88,7 @@
 #define JM_ABS fabs
 #define JM_SQRT sqrt
 #define JM_LOG log
+#define JM_NEXT nextafter
 #else
 #define JM_U 0x1p-24f
 #define JM_ROUNDER 0x1.8p23f
@@ -98,6 +101,7 @@
 #define JM_ABS fabsf
 #define JM_SQRT sqrtf
 #define JM_LOG logf
+#define JM_NEXT nextafterf
 #endif
 
 #if defined(JM_VECTOR_BYTES)
@@ -317,3 +321,44 @@ JM_INLINE JM_T JM_NAME(jm_exponent)(JM_T a) {
 #define JM_ANY_NAN(a) isnan(a)
 
 #endif
+
+/* JM_VW x JM_VW entries at a time are transposed in registers where that is known to pay. */
+static JM_MAYBE_UNUSED void JM_NAME(jm_interleave)(ptrdiff_t n, ptrdiff_t from,
+                                                   const JM_T *const *items, ptrdiff_t step,
+                                                   JM_T *JM_RESTRICT out) {
+    ptrdiff_t i = 0;
+#if defined(__x86_64__) && defined(JM_VECTOR_BYTES) && JM_VECTOR_BYTES == 32
+    for (; i + JM_VW <= n; i += JM_VW) {
+        JM_V t[JM_VW];
+        for (int j = 0; j < JM_VW; j++)
+            t[j] = JM_LOAD(items[j] + from + i);
+        JM_T *const to = out + i * step * JM_VW;
+#if JM_IS_F64
+        for (int half = 0; half < 2; half++) {
+            const JM_V p = half ? _mm256_unpackhi_pd(t[0], t[1]) : _mm256_unpacklo_pd(t[0], t[1]);
+            const JM_V q = half ? _mm256_unpackhi_pd(t[2], t[3]) : _mm256_unpacklo_pd(t[2], t[3]);
+            JM_STORE(to + half * step * JM_VW, _mm256_permute2f128_pd(p, q, 0x20));
+            JM_STORE(to + (half + 2) * step * JM_VW, _mm256_permute2f128_pd(p, q, 0x31));
+        }
+#else
+        JM_V s[8];
+        for (int j = 0; j < 8; j += 2) {
+            s[j] = _mm256_unpacklo_ps(t[j], t[j + 1]);
+            s[j + 1] = _mm256_unpackhi_ps(t[j], t[j + 1]);
+        }
+        for (int half = 0; half < 2; half++) {
+            const JM_V a = s[half], b = s[half + 2], c = s[half + 4], d = s[half + 6];
+            const JM_V p = _mm256_shuffle_ps(a, b, 0x44), q = _mm256_shuffle_ps(c, d, 0x44);
+            const JM_V r = _mm256_shuffle_ps(a, b, 0xEE), z = _mm256_shuffle_ps(c, d, 0xEE);
+            JM_STORE(to + (2 * half) * step * JM_VW, _mm256_permute2f128_ps(p, q, 0x20));
+            JM_STORE(to + (2 * half + 1) * step * JM_VW, _mm256_permute2f128_ps(r, z, 0x20));
+            JM_STORE(to + (2 * half + 4) * step * JM_VW, _mm256_permute2f128_ps(p, q, 0x31));
+            JM_STORE(to + (2 * half + 5) * step * JM_VW, _mm256_permute2f128_ps(r, z, 0x31));
+        }
+#endif
+    }
+#endif
+    for (; i < n; i++)
+        for (int j = 0; j < JM_VW; j++)
+            out[i * step * JM_VW + j] = items[j][from + i];
+}

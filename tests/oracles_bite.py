@@ -190,8 +190,8 @@ PERTURBATIONS = [
     Perturbation(
         "spectral_norm_gram",
         "spectral_gram.inc.h",
-        "double value = sqrt(lambda);",
-        "double value = 0.99 * sqrt(lambda);",
+        "JM_VMAX(JM_VSQRT(lambda), *lower)",
+        "JM_VMAX(JM_SPLAT(1.01) * JM_VSQRT(lambda), *lower)",
     ),
     Perturbation(
         "spectral_norm_lanczos",

@@ -11,22 +11,38 @@
  *      bracket whose other end comes from Schroeder's method (see largest_eigenvalue).
  *   4. A proof.  Nothing above needs to be trusted for it:
  *
- *      Upper.  If Cholesky's factorisation of fl(theta I - G^), G^ the computed Gram matrix, runs
- *      to completion, then (Rump, "Verification of positive definiteness", BIT 46, 2006, from
+ *      Upper.  If Cholesky's factorisation of C = fl(theta I - G^), G^ the computed Gram matrix,
+ *      runs to completion, then (Rump, "Verification of positive definiteness", BIT 46, 2006, from
  *      Higham 2002, theorem 10.3 and its proof) the factor L satisfies
- *          ||L L^T - fl(theta I - G^)||_2 <= gamma / (1 - gamma) trace(fl(theta I - G^)),
+ *          ||L L^T - C||_2 <= gamma / (1 - gamma) trace(C),
  *      gamma = gamma(short + 3): two roundings more than the theorem, for multiplying by a rounded
  *      reciprocal.  L L^T has no negative eigenvalue and the trace is at most short theta, so
- *          lambda_max(G^) <= theta (1 + u + short gamma / (1 - gamma)).
- *      Each entry of G passes through at most k = JM_GRAM_BLOCK + ceil(long / JM_GRAM_BLOCK)
- *      roundings, so
+ *          lambda_max(G^) <= theta (1 + eta),  eta = u + short gamma / (1 - gamma).
+ *      Each entry of G passes through at most k = block + blocks roundings, block the rows summed
+ *      at a time, so
  *          ||G^ - B^T B||_2 <= gamma(k) || |B|^T |B| ||_2 <= gamma(k) ||B||_F^2,
  *      and ||B||_F^2 is the trace of G^ up to 1 / (1 - gamma(k + short)).
  *
- *      Lower.  v from inverse iteration with L; w^ the computed B v.
- *      |w^ - B v| <= gamma(short) |B| |v|, so
- *          ||B||_2 >= ||w^||_2 / ||v||_2 - gamma(short) ||B||_F,
- *      the norms of w^ and v again up to their own roundings.  The largest entry is another bound.
+ *      Lower.  For any w, the computed solution v of L^T v = w satisfies (L + D)^T v = w with
+ *      |D| <= gamma(short + 1) |L| (Higham 2002, theorem 8.5) and ||L||_F^2 <= short theta /
+ *      (1 - gamma), so
+ *          theta - lambda_max(G^) <= (theta I - G^)'s Rayleigh quotient at v
+ *              <= (||w|| / ||v|| + gamma(short + 1) ||L||_F)^2 + eta theta.
+ *      With w = L^-1 x that is one step of inverse iteration; in float32 two are taken.  A fixed x
+ *      could be orthogonal to the eigenvectors, and for the symmetries of a convolution many are.
+ *      The entries of x are therefore +-1, each sign such that nothing cancels in its entry of w
+ *      (Cline, Moler, Stewart and Wilkinson, "An estimate for the condition number of a matrix",
+ *      SIAM J. Numer. Anal. 16, 1979).  So |w_i| >= 1 / l_ii, and as ||w||^2 = v^T x,
+ *          ||w|| / ||v|| <= sqrt(short) / ||w|| <= sqrt(short) min l_ii
+ *      whatever the eigenvectors and their multiplicity.
+ * The largest entry of B is another bound.
+ *
+ *      At short = 2 lambda is (g_11 + g_22) / 2 + hypot((g_11 - g_22) / 2, g_12), in which nothing
+ *      cancels but one difference of two given numbers: no more than 6 roundings; at short = 1 it
+ *      is g_11.  Then theta = lambda and eta = 8 u on either side, without a factorisation.
+ *
+ * The bounds are put together in JM_T, moved outward by 32 units for those few operations, of which
+ * none rounds by more than u theta.
  *
  * Where Cholesky breaks down, theta is moved up, JM_GRAM_TRIALS times in all; then the Frobenius
  * norm stands.
@@ -37,10 +53,19 @@
 #define JM_GRAM_INFLATION 4.0  /* first theta = lambda (1 + 4 (short + 4) u) */
 #define JM_GRAM_INFLATE 16.0   /* growth of that distance from trial to trial */
 #define JM_GRAM_EVALUATIONS 80 /* of the characteristic polynomial; 5 are usual, 20 hard */
-#define JM_GRAM_SOLVES 2       /* steps of inverse iteration */
 #define JM_GRAM_SIMPLE 1.25    /* estimated multiplicity below which a root counts as simple */
 #define JM_GRAM_GUARD 24       /* bits kept clear of underflow in squared norms */
 #define JM_GRAM_LEAN 0.0625    /* where in the bracket a trial is placed for a multiple root */
+#define JM_GRAM_CLOSED 2       /* sizes up to this have a closed form */
+#define JM_GRAM_CLOSED_ETA 8.0 /* and this error in units of rounding */
+#define JM_GRAM_OUTWARD 32.0   /* units by which assembled bounds are moved outward */
+#define JM_GRAM_FINE 256       /* entries up to which peaks are taken in lanes */
+#endif
+#undef JM_GRAM_SOLVES /* steps of inverse iteration: each gains the digits of the type */
+#if JM_IS_F64
+#define JM_GRAM_SOLVES 1
+#else
+#define JM_GRAM_SOLVES 2
 #endif
 #undef JM_GRAM_TILE
 #if (defined(JM_VECTOR_BYTES) && JM_VECTOR_BYTES >= 64) || defined(__aarch64__)
@@ -50,27 +75,36 @@
 #endif
 
 /*
- * Rows [begin, begin + count) of every lane's B, scaled: block (count, short, JM_VW).
+ * Rows [begin, begin + count) of every lane's B, not yet scaled: block (count, short, JM_VW).
  *
  * items   (JM_VW) the matrices, row-major (rows, cols)
- * scales  (2, JM_VW) two powers of two for each lane, applied one after the other
  */
 static void JM_NAME(gram_load)(ptrdiff_t rows, ptrdiff_t cols, const JM_T *const *items,
-                               const JM_T *scales, ptrdiff_t begin, ptrdiff_t count,
-                               JM_T *JM_RESTRICT block) {
-    const JM_T *const more = scales + JM_VW;
+                               ptrdiff_t begin, ptrdiff_t count, JM_T *JM_RESTRICT block) {
     if (rows >= cols) {
-        const ptrdiff_t first = begin * cols;
-        for (ptrdiff_t e = 0; e < count * cols; e++)
-            for (int j = 0; j < JM_VW; j++)
-                block[e * JM_VW + j] = items[j][first + e] * scales[j] * more[j];
+        JM_NAME(jm_interleave)(count * cols, begin * cols, items, 1, block);
     } else {
         for (ptrdiff_t i = 0; i < rows; i++)
-            for (ptrdiff_t k = 0; k < count; k++)
-                for (int j = 0; j < JM_VW; j++)
-                    block[(k * rows + i) * JM_VW + j] =
-                        items[j][i * cols + begin + k] * scales[j] * more[j];
+            JM_NAME(jm_interleave)(count, i * cols + begin, items, rows, block + i * JM_VW);
     }
+}
+
+/* Every lane of block (n, JM_VW) times its two factors; scales (2, JM_VW). */
+static void JM_NAME(gram_scale)(ptrdiff_t n, const JM_T *scales, JM_T *block) {
+    const JM_V scale = JM_LOAD(scales), more = JM_LOAD(scales + JM_VW);
+    for (ptrdiff_t i = 0; i < n; i++)
+        JM_STORE(block + i * JM_VW, JM_LOAD(block + i * JM_VW) * scale * more);
+}
+
+/* The largest |entry| of each lane of block (n, JM_VW), infinity where one is not finite. */
+static void JM_NAME(gram_peaks)(ptrdiff_t n, const JM_T *block, JM_T *peaks) {
+    JM_V largest = JM_SPLAT(0), fault = JM_SPLAT(0);
+    for (ptrdiff_t i = 0; i < n; i++) {
+        const JM_V x = JM_LOAD(block + i * JM_VW);
+        largest = JM_VMAX_ABS(x, largest);
+        fault = fault + (x - x); /* 0, or NaN where x is not finite */
+    }
+    JM_STORE(peaks, JM_VLESS(fault, JM_SPLAT(1), largest, JM_SPLAT(INFINITY)));
 }
 
 /*
@@ -244,13 +278,19 @@ static void JM_NAME(tridiagonalise)(ptrdiff_t size, JM_T *s, JM_T *diagonal, JM_
  * eigenvalue lies between Laguerre's step n / (S1 + sqrt((n - 1)(n S2 - S1^2))) and Schroeder's, S1
  * / S2; S1^2 / S2 estimates its multiplicity.  For a simple root Laguerre's step is taken; for a
  * cluster, where it is slow, a point near the other end of the bracket is tried, and given up if a
- * pivot is not positive.  A lane that is done is left alone, so it does not depend on its
- * neighbours.
+ * pivot is not positive.  The start is Laguerre's step from infinity (Samuelson's inequality) or
+ * Gershgorin's bound.
+ *
+ * For a simple root at distance e, with t the sum of 1 / (x - lambda_i) over the others, the
+ * bracket has width w = e^2 t and Laguerre's step is short by at most e^3 t^2 / 2 = w^2 / (2 e), to
+ * leading order: the iteration ends where that is within rounding, without an evaluation to see it.
+ * (What is too soon, or too late, costs width, not truth.)  A lane that is done is left alone, so
+ * it does not depend on its neighbours.
  */
 static JM_V JM_NAME(largest_eigenvalue)(ptrdiff_t size, const JM_T *diagonal,
                                         const JM_T *off_square) {
     const JM_V zero = JM_SPLAT(0), one = JM_SPLAT(1), n = JM_SPLAT((JM_T)size);
-    JM_V gershgorin = zero, frobenius = zero, below = zero;
+    JM_V gershgorin = zero, frobenius = zero, below = zero, trace = zero;
     JM_V before = zero;
     for (ptrdiff_t i = 0; i < size; i++) {
         const JM_V a = JM_LOAD(diagonal + i * JM_VW);
@@ -259,14 +299,20 @@ static JM_V JM_NAME(largest_eigenvalue)(ptrdiff_t size, const JM_T *diagonal,
         gershgorin = JM_VMAX(gershgorin, a + (before + after));
         frobenius = JM_FMADD(a, a, frobenius + (square + square));
         below = JM_VMAX(below, a);
+        trace = trace + a;
         before = after;
     }
     const JM_V ulps = JM_SPLAT(4 * JM_U);
-    JM_V safe = JM_VMIN(gershgorin, JM_VSQRT(frobenius));
+    /* what rounding can hide is added, or the start could lie below a cluster */
+    const JM_V rounding = JM_SPLAT((JM_T)(4 * (size + 4)) * JM_U);
+    const JM_V sums = n * frobenius;
+    const JM_V excess = JM_VMAX(JM_FMADD(sums, rounding, sums - trace * trace), zero);
+    const JM_V samuelson = (trace + JM_VSQRT((n - one) * excess)) / n;
+    JM_V safe = JM_VMIN(gershgorin, samuelson);
     safe = JM_FMADD(safe, JM_SPLAT((JM_T)(2 * (size + 4)) * JM_U), safe);
     JM_V x = safe, active = JM_VLESS(zero, safe, one, zero);
     for (int evaluation = 0; evaluation < JM_GRAM_EVALUATIONS; evaluation++) {
-        if (!(JM_NAME(largest_lane)(active) > 0))
+        if (!JM_ANY_ABOVE(active, zero))
             break;
         JM_V d = x - JM_LOAD(diagonal), first = one, second = zero;
         JM_V least = d;
@@ -308,6 +354,8 @@ static JM_V JM_NAME(largest_eigenvalue)(ptrdiff_t size, const JM_T *diagonal,
         x = JM_VLESS(zero, active, next_x, x);
         active = JM_VLESS(tolerance, width, active, zero);
         active = JM_VLESS(tolerance, moved, active, zero);
+        const JM_V slow = JM_VLESS(tolerance * (moved + moved), width * width, active, zero);
+        active = JM_VLESS(s1 * s1, JM_SPLAT(JM_GRAM_SIMPLE) * s2, slow, active);
     }
     return safe;
 }
@@ -366,85 +414,142 @@ static JM_V JM_NAME(cholesky)(ptrdiff_t size, JM_V theta, const JM_T *g, JM_T *f
     return complete;
 }
 
-/* v (size, JM_VW) <- (L L^T)^-1 v, rescaled to a largest entry of one. */
-static void JM_NAME(inverse_step)(ptrdiff_t size, const JM_T *factor, const JM_T *inverse,
-                                  JM_T *v) {
-    for (ptrdiff_t i = 0; i < size; i++) {
-        JM_V value = JM_LOAD(v + i * JM_VW);
-        for (ptrdiff_t k = 0; k < i; k++)
-            value =
-                JM_FMADD(-JM_LOAD(factor + (i * size + k) * JM_VW), JM_LOAD(v + k * JM_VW), value);
-        JM_STORE(v + i * JM_VW, value * JM_LOAD(inverse + i * JM_VW));
+/*
+ * v (size, JM_VW) <- L^-1 x, rescaled to a largest entry of one.  x is v, or, to start, +-1 of the
+ * sign of what it is added to; is_start is a literal at every call.
+ */
+JM_INLINE void JM_NAME(forward_solve)(const int is_start, ptrdiff_t size, const JM_T *factor,
+                                      const JM_T *inverse, JM_T *v) {
+    const JM_V zero = JM_SPLAT(0), one = JM_SPLAT(1);
+    JM_V largest = zero;
+    for (ptrdiff_t i0 = 0; i0 < size; i0 += 4) {
+        const ptrdiff_t r = size - i0 < 4 ? size - i0 : 4;
+        JM_V value[4];
+        for (int a = 0; a < 4; a++)
+            value[a] = is_start ? zero : JM_LOAD(v + (i0 + (a < r ? a : 0)) * JM_VW);
+        if (r == 4) {
+            const JM_T *row = factor + i0 * size * JM_VW;
+            for (ptrdiff_t k = 0; k < i0; k++) {
+                const JM_V x = -JM_LOAD(v + k * JM_VW);
+                for (int a = 0; a < 4; a++)
+                    value[a] = JM_FMADD(JM_LOAD(row + (a * size + k) * JM_VW), x, value[a]);
+            }
+        } else {
+            for (int a = 0; a < r; a++)
+                for (ptrdiff_t k = 0; k < i0; k++)
+                    value[a] = JM_FMADD(JM_LOAD(factor + ((i0 + a) * size + k) * JM_VW),
+                                        -JM_LOAD(v + k * JM_VW), value[a]);
+        }
+        for (int a = 0; a < r; a++) {
+            if (is_start)
+                value[a] = value[a] + JM_VLESS(value[a], zero, -one, one);
+            const JM_V x = value[a] * JM_LOAD(inverse + (i0 + a) * JM_VW);
+            JM_STORE(v + (i0 + a) * JM_VW, x);
+            largest = JM_VMAX(JM_VABS(x), largest);
+            for (int b = a + 1; b < r; b++)
+                value[b] =
+                    JM_FMADD(JM_LOAD(factor + ((i0 + b) * size + i0 + a) * JM_VW), -x, value[b]);
+        }
     }
-    JM_V largest = JM_SPLAT(0);
-    for (ptrdiff_t i = size - 1; i >= 0; i--) {
-        const JM_V value = JM_LOAD(v + i * JM_VW) * JM_LOAD(inverse + i * JM_VW);
-        largest = JM_VMAX(largest, JM_VABS(value));
-        JM_STORE(v + i * JM_VW, value);
-        for (ptrdiff_t k = 0; k < i; k++)
-            JM_STORE(v + k * JM_VW, JM_FMADD(-JM_LOAD(factor + (i * size + k) * JM_VW), value,
-                                             JM_LOAD(v + k * JM_VW)));
-    }
-    const JM_V scale = JM_SPLAT(1) / largest;
+    const JM_V scale = one / largest;
     for (ptrdiff_t i = 0; i < size; i++)
         JM_STORE(v + i * JM_VW, JM_LOAD(v + i * JM_VW) * scale);
 }
 
-/* total + ||block v||^2, block (count, size, JM_VW) */
-static JM_V JM_NAME(squared_image)(ptrdiff_t size, ptrdiff_t count, const JM_T *block,
-                                   const JM_T *v, JM_V total) {
-    JM_V sum = JM_SPLAT(0);
-    ptrdiff_t k = 0;
-    for (; k + 4 <= count; k += 4) {
-        const JM_T *row = block + k * size * JM_VW;
-        JM_V w0 = JM_SPLAT(0), w1 = w0, w2 = w0, w3 = w0;
-        for (ptrdiff_t i = 0; i < size; i++) {
-            const JM_V x = JM_LOAD(v + i * JM_VW);
-            w0 = JM_FMADD(JM_LOAD(row + i * JM_VW), x, w0);
-            w1 = JM_FMADD(JM_LOAD(row + (size + i) * JM_VW), x, w1);
-            w2 = JM_FMADD(JM_LOAD(row + (2 * size + i) * JM_VW), x, w2);
-            w3 = JM_FMADD(JM_LOAD(row + (3 * size + i) * JM_VW), x, w3);
-        }
-        sum = JM_FMADD(w3, w3, JM_FMADD(w2, w2, JM_FMADD(w1, w1, JM_FMADD(w0, w0, sum))));
+/* v (size, JM_VW) <- L^-T v; the squared norm of the result. */
+static JM_V JM_NAME(backward_solve)(ptrdiff_t size, const JM_T *factor, const JM_T *inverse,
+                                    JM_T *v) {
+    JM_V square = JM_SPLAT(0);
+    for (ptrdiff_t i = size - 1; i >= 0; i--) {
+        const JM_T *row = factor + i * size * JM_VW;
+        const JM_V value = JM_LOAD(v + i * JM_VW) * JM_LOAD(inverse + i * JM_VW);
+        square = JM_FMADD(value, value, square);
+        for (ptrdiff_t k = 0; k < i; k++)
+            JM_STORE(v + k * JM_VW,
+                     JM_FMADD(JM_LOAD(row + k * JM_VW), -value, JM_LOAD(v + k * JM_VW)));
     }
-    for (; k < count; k++) {
-        JM_V w = JM_SPLAT(0);
-        for (ptrdiff_t i = 0; i < size; i++)
-            w = JM_FMADD(JM_LOAD(block + (k * size + i) * JM_VW), JM_LOAD(v + i * JM_VW), w);
-        sum = JM_FMADD(w, w, sum);
-    }
-    return total + sum;
+    return square;
 }
 
-/* The bounds of one lane, by the inequalities at the head of this file. */
-static void JM_NAME(gram_bounds)(ptrdiff_t size, ptrdiff_t length, double peak, double lambda,
-                                 double theta, double trace, double image, double v_square,
-                                 double *bounds) {
-    const ptrdiff_t n_blocks = (length + JM_GRAM_BLOCK - 1) / JM_GRAM_BLOCK;
-    const double k = (double)(JM_GRAM_BLOCK + n_blocks + 1); /* one spare for underflow */
-    const double p = (double)size;
-    const double frobenius_square = trace / (1 - JM_NAME(gamma)(k + p)) * (1 + JM_OUTWARD);
-    const double frobenius = sqrt(frobenius_square) * (1 + JM_OUTWARD);
-
-    double upper = frobenius;
-    if (theta > 0) {
-        const double c = JM_NAME(gamma)(p + 4);
-        const double square =
-            theta * (1 + (double)JM_U + p * c / (1 - c)) + JM_NAME(gamma)(k) * frobenius_square;
-        const double proved = sqrt(square) * (1 + JM_OUTWARD);
-        upper = proved < upper ? proved : upper;
+/*
+ * theta above lambda by Cholesky's factorisation, zero in the lanes where no trial succeeds, and
+ * the square of ||w|| / ||v|| of the head of this file.  factor, inverse, v are scratch.
+ */
+static JM_V JM_NAME(gram_theta)(ptrdiff_t size, JM_V lambda, const JM_T *g, JM_T *factor,
+                                JM_T *inverse, JM_T *v, JM_V *quotient) {
+    const JM_V zero = JM_SPLAT(0);
+    const JM_V pending = JM_VLESS(zero, lambda, JM_SPLAT(1), zero);
+    JM_V theta = zero;
+    double inflation = JM_GRAM_INFLATION * (double)(size + 4) * (double)JM_U;
+    for (int trial = 0; trial < JM_GRAM_TRIALS; trial++) {
+        const JM_V candidate = JM_FMADD(lambda, JM_SPLAT((JM_T)inflation), lambda);
+        /* a lane that has succeeded repeats its factorisation, to the same digits */
+        const JM_V tried = JM_VLESS(zero, theta, theta, candidate);
+        const JM_V complete = JM_NAME(cholesky)(size, tried, g, factor, inverse);
+        theta = JM_VLESS(zero, complete, tried, zero);
+        if (!JM_ANY_ABOVE(JM_VLESS(zero, theta, zero, pending), zero))
+            break;
+        inflation *= JM_GRAM_INFLATE;
     }
-    const double ratio =
-        image * (1 - JM_NAME(gamma)(k + 2)) / (v_square * (1 + JM_NAME(gamma)(p + 2)));
-    const double rayleigh = (sqrt(ratio) - JM_NAME(gamma)(p + 1) * frobenius) * (1 - JM_OUTWARD);
-    const double lower = rayleigh > peak ? rayleigh : peak; /* NaN gives the peak */
-    double value = sqrt(lambda);
-    value = value >= lower ? value : lower;
-    value = value <= upper ? value : upper;
-    bounds[JM_LOWER] = lower;
-    bounds[JM_VALUE] = value;
-    bounds[JM_PROBABLE_UPPER] = upper;
-    bounds[JM_CERTAIN_UPPER] = upper;
+    JM_NAME(forward_solve)(1, size, factor, inverse, v);
+    for (int solve = 1; solve < JM_GRAM_SOLVES; solve++) {
+        (void)JM_NAME(backward_solve)(size, factor, inverse, v);
+        JM_NAME(forward_solve)(0, size, factor, inverse, v);
+    }
+    JM_V w_square = zero;
+    for (ptrdiff_t i = 0; i < size; i++)
+        w_square = JM_FMADD(JM_LOAD(v + i * JM_VW), JM_LOAD(v + i * JM_VW), w_square);
+    *quotient = w_square / JM_NAME(backward_solve)(size, factor, inverse, v);
+    return theta;
+}
+
+/*
+ * The bounds of every lane, lower, value and upper, by the inequalities at the head of this file.
+ * peak is the largest entry, scaled.
+ */
+static void JM_NAME(gram_bounds)(ptrdiff_t size, ptrdiff_t length, JM_V peak, JM_V lambda,
+                                 JM_V theta, JM_V trace, JM_V quotient, JM_V *lower, JM_V *value,
+                                 JM_V *upper) {
+    const ptrdiff_t block = length < JM_GRAM_BLOCK ? length : JM_GRAM_BLOCK;
+    const double u = (double)JM_U, p = (double)size;
+    const double k = (double)(block + (length + block - 1) / block + 1); /* a spare: underflow */
+    const double forming = JM_NAME(gamma)(k), c = JM_NAME(gamma)(p + 4);
+    const int is_closed = size <= JM_GRAM_CLOSED;
+    const double eta = is_closed ? JM_GRAM_CLOSED_ETA * u : u + p * c / (1 - c);
+    const double in_quotient = is_closed ? 0 : JM_NAME(gamma)(2 * p + 8);
+    const double in_solve = is_closed ? 0 : c * sqrt(p / (1 - c));
+    const JM_V outward = JM_SPLAT((JM_T)(1 + JM_GRAM_OUTWARD * u));
+    const JM_V inward = JM_SPLAT((JM_T)(1 - JM_GRAM_OUTWARD * u));
+
+    const JM_V square_sum = trace * JM_SPLAT((JM_T)(1 / (1 - JM_NAME(gamma)(k + p)))) * outward;
+    const JM_V loss = JM_SPLAT((JM_T)forming) * square_sum * outward;
+    const JM_V frobenius = JM_VSQRT(square_sum) * outward;
+    const JM_V above = JM_VSQRT(JM_FMADD(theta, JM_SPLAT((JM_T)eta), theta) + loss) * outward;
+    *upper = JM_VLESS(JM_SPLAT(0), theta, JM_VMIN(above, frobenius), frobenius);
+
+    const JM_V root = JM_VSQRT(quotient * JM_SPLAT((JM_T)(1 + in_quotient)));
+    const JM_V off = JM_FMADD(JM_VSQRT(theta), JM_SPLAT((JM_T)in_solve), root) * outward;
+    const JM_V share = theta * JM_SPLAT((JM_T)(1 - eta - JM_GRAM_OUTWARD * u));
+    const JM_V below = JM_VSQRT(share - off * off * outward - loss) * inward;
+    /* NaN gives the peak */
+    *lower = JM_VLESS(JM_SPLAT(0), theta, JM_VMAX(below, peak), peak);
+    *value = JM_VMIN(JM_VMAX(JM_VSQRT(lambda), *lower), *upper);
+}
+
+/*
+ * One item's bounds times 2^e, rounded outward where that leaves the normal range: what bounds of
+ * a kernel become for whoever does not want the exponent.
+ */
+static void JM_NAME(outward_ends)(const JM_T *bounds, int e, JM_T *ends) {
+    for (int side = 0; side < 3; side++) {
+        ends[side] = JM_LDEXP(bounds[side], e);
+        const JM_T back = JM_LDEXP(ends[side], -e); /* differs where it was rounded */
+        if (side == 0 && back > bounds[side])
+            ends[side] = JM_NEXT(ends[side], (JM_T)-INFINITY);
+        if (side == 2 && back < bounds[side])
+            ends[side] = JM_NEXT(ends[side], (JM_T)INFINITY);
+    }
+    ends[1] = ends[1] < ends[0] ? ends[0] : ends[1] > ends[2] ? ends[2] : ends[1];
 }
 
 /* Matrices per call of spectral_norm_gram that share the work of one. */
@@ -461,18 +566,24 @@ static size_t JM_NAME(spectral_norm_gram_work)(ptrdiff_t rows, ptrdiff_t cols) {
  * Certain bounds on the 2-norms of n_items <= spectral_norm_gram_group() matrices.
  *
  * a         (n_items, rows, cols)     row-major, contiguous
- * bounds    (n_items, JM_N_BOUNDS)    lower, value, upper, upper, each times 2^exponent
+ * rtol                                what is asked for
+ * bounds    (3, stride)               lower, value, upper in double, each times 2^exponent
+ * ends      (3, stride)               the same as numbers of JM_T, rounded outward
+ * stride                              from row to row of bounds and ends
  * exponent  (n_items)
- * status    (n_items)                 JM_OK, or JM_NON_FINITE with bounds NaN
+ * status    (n_items)                 JM_OK; JM_NOT_CONVERGED where upper > lower (1 + rtol);
+ *                                     JM_NON_FINITE with bounds NaN
  * work                                spectral_norm_gram_work(rows, cols) bytes
  *
  * Requires rows, cols, n_items >= 1.  Never allocates.  An item's digits do not depend on its
  * neighbours.  Returns JM_OK; what became of each item is in status.
  */
 static int JM_NAME(spectral_norm_gram)(ptrdiff_t n_items, ptrdiff_t rows, ptrdiff_t cols,
-                                       const void *a_, double *bounds, int64_t *exponent,
-                                       int *status, void *work) {
+                                       const void *a_, double rtol, double *bounds, void *ends_,
+                                       ptrdiff_t stride, int64_t *exponent, int *status,
+                                       void *work) {
     const JM_T *const a = (const JM_T *)a_;
+    JM_T *const ends = (JM_T *)ends_;
     const ptrdiff_t size = rows < cols ? rows : cols, length = rows < cols ? cols : rows;
     const ptrdiff_t block_rows = length < JM_GRAM_BLOCK ? length : JM_GRAM_BLOCK;
     JM_T *const block = JM_NAME(aligned_work)(work);
@@ -484,87 +595,80 @@ static int JM_NAME(spectral_norm_gram)(ptrdiff_t n_items, ptrdiff_t rows, ptrdif
     JM_T *const vectors = diagonal + size * JM_VW; /* (4, size) */
 
     const JM_T *items[JM_VW];
-    JM_T peaks[JM_VW], scales[2 * JM_VW];
+    JM_T peaks[JM_VW], scales[2 * JM_VW], back[2 * JM_VW];
+    for (int j = 0; j < JM_VW; j++) /* spare lanes repeat the first matrix */
+        items[j] = a + (j < n_items ? j : 0) * rows * cols;
+    const int is_fine = rows * cols <= JM_GRAM_FINE && length <= JM_GRAM_BLOCK;
+    if (is_fine) {
+        JM_NAME(gram_load)(rows, cols, items, 0, length, block);
+        JM_NAME(gram_peaks)(rows * cols, block, peaks);
+    } else {
+        const JM_T first = JM_NAME(peak)(rows * cols, items[0]);
+        for (int j = 0; j < JM_VW; j++)
+            peaks[j] = 0 < j && j < n_items ? JM_NAME(peak)(rows * cols, items[j]) : first;
+    }
+    int is_plain = 1; /* no bound can leave the normal range */
     for (int j = 0; j < JM_VW; j++) {
-        const ptrdiff_t item = j < n_items ? j : 0; /* spare lanes repeat the first matrix */
-        items[j] = a + item * rows * cols;
-        peaks[j] = j > 0 && j >= n_items ? peaks[0] : JM_NAME(peak)(rows * cols, items[j]);
-        const int e = JM_NAME(norm_exponent)(peaks[j]);
-        scales[j] = JM_LDEXP((JM_T)1, -e / 2);
-        scales[JM_VW + j] = JM_LDEXP((JM_T)1, -e - -e / 2);
+        const int is_usual = peaks[j] > 0 && isfinite(peaks[j]);
+        const int e = is_usual ? JM_NAME(exponent_of)(peaks[j]) : 0;
+        scales[j] = JM_NAME(power_of_two)(-e / 2);
+        scales[JM_VW + j] = JM_NAME(power_of_two)(-e - -e / 2);
+        back[j] = JM_NAME(power_of_two)(e / 2);
+        back[JM_VW + j] = JM_NAME(power_of_two)(e - e / 2);
+        is_plain &= is_usual && e < JM_MAX_EXP - JM_GRAM_BLOCK && e > JM_MIN_EXP + 1;
         if (j < n_items)
             exponent[j] = e;
     }
 
     for (ptrdiff_t begin = 0; begin < length; begin += JM_GRAM_BLOCK) {
         const ptrdiff_t left = length - begin, count = left < JM_GRAM_BLOCK ? left : JM_GRAM_BLOCK;
-        JM_NAME(gram_load)(rows, cols, items, scales, begin, count, block);
+        if (!is_fine)
+            JM_NAME(gram_load)(rows, cols, items, begin, count, block);
+        JM_NAME(gram_scale)(count * size, scales, block);
         JM_NAME(gram_accumulate)(size, count, block, begin == 0, g);
     }
-    JM_V trace = JM_SPLAT(0);
-    for (ptrdiff_t i = 0; i < size; i++) {
-        memcpy(factor + i * size * JM_VW, g + i * size * JM_VW,
-               (size_t)((i + 1) * JM_VW) * sizeof(JM_T));
+    JM_V trace = JM_LOAD(g), lambda = trace, theta = trace, quotient = JM_SPLAT(0);
+    for (ptrdiff_t i = 1; i < size; i++)
         trace = trace + JM_LOAD(g + i * (size + 1) * JM_VW);
+    if (size == 2) {
+        const JM_V corner = JM_LOAD(g + 2 * JM_VW), half = JM_SPLAT(0.5);
+        const JM_V difference = (JM_LOAD(g) - JM_LOAD(g + 3 * JM_VW)) * half;
+        const JM_V square = JM_FMADD(corner, corner, difference * difference);
+        theta = lambda = JM_FMADD(trace, half, JM_VSQRT(square));
+    } else if (size > 2) {
+        for (ptrdiff_t i = 0; i < size; i++)
+            for (ptrdiff_t j = 0; j <= i; j++)
+                JM_STORE(factor + (i * size + j) * JM_VW, JM_LOAD(g + (i * size + j) * JM_VW));
+        JM_NAME(tridiagonalise)(size, factor, diagonal, inverse, vectors);
+        lambda = JM_NAME(largest_eigenvalue)(size, diagonal, inverse);
+        theta = JM_NAME(gram_theta)(size, lambda, g, factor, inverse, v, &quotient);
     }
-    JM_NAME(tridiagonalise)(size, factor, diagonal, inverse, vectors);
-    const JM_V lambda = JM_NAME(largest_eigenvalue)(size, diagonal, inverse);
-
-    /* theta: zero in the lanes where no trial succeeds */
-    const JM_V zero = JM_SPLAT(0);
-    JM_V theta = zero;
-    double inflation = JM_GRAM_INFLATION * (double)(size + 4) * (double)JM_U;
-    for (int trial = 0; trial < JM_GRAM_TRIALS; trial++) {
-        const JM_V candidate = JM_FMADD(lambda, JM_SPLAT((JM_T)inflation), lambda);
-        /* a lane that has succeeded repeats its factorisation, to the same digits */
-        const JM_V tried = JM_VLESS(zero, theta, theta, candidate);
-        const JM_V complete = JM_NAME(cholesky)(size, tried, g, factor, inverse);
-        theta = JM_VLESS(zero, complete, tried, zero);
-        JM_T lanes[JM_VW];
-        JM_STORE(lanes, theta);
-        int pending = 0;
-        for (int j = 0; j < JM_VW; j++)
-            pending |= !(lanes[j] > 0) && peaks[j] > 0 && isfinite(peaks[j]);
-        if (!pending)
-            break;
-        inflation *= JM_GRAM_INFLATE;
+    const JM_V peak = JM_LOAD(peaks) * JM_LOAD(scales) * JM_LOAD(scales + JM_VW);
+    JM_V found[3], moved[3];
+    JM_NAME(gram_bounds)(size, length, peak, lambda, theta, trace, quotient, &found[0], &found[1],
+                         &found[2]);
+    for (int side = 0; side < 3; side++)
+        moved[side] = found[side] * JM_LOAD(back) * JM_LOAD(back + JM_VW);
+    JM_T own[3][JM_VW], their[3][JM_VW];
+    for (int side = 0; side < 3; side++) {
+        JM_STORE(own[side], found[side]);
+        JM_STORE(their[side], moved[side]);
     }
-
-    /* a start vector with no symmetry that a matrix could share by design */
-    JM_T start = (JM_T)0.5;
-    for (ptrdiff_t i = 0; i < size; i++) {
-        start += (JM_T)0.618033988749895; /* the golden ratio's fractions are spread evenly */
-        start -= start >= 1 ? (JM_T)1 : (JM_T)0;
-        JM_STORE(v + i * JM_VW, JM_SPLAT((JM_T)0.5 + start));
-    }
-    for (int solve = 0; solve < JM_GRAM_SOLVES; solve++)
-        JM_NAME(inverse_step)(size, factor, inverse, v);
-    JM_V v_square = zero, image = zero;
-    for (ptrdiff_t i = 0; i < size; i++)
-        v_square = JM_FMADD(JM_LOAD(v + i * JM_VW), JM_LOAD(v + i * JM_VW), v_square);
-    for (ptrdiff_t begin = 0; begin < length; begin += JM_GRAM_BLOCK) {
-        const ptrdiff_t left = length - begin, count = left < JM_GRAM_BLOCK ? left : JM_GRAM_BLOCK;
-        if (length > JM_GRAM_BLOCK)
-            JM_NAME(gram_load)(rows, cols, items, scales, begin, count, block);
-        image = JM_NAME(squared_image)(size, count, block, v, image);
-    }
-
-    JM_T lambdas[JM_VW], thetas[JM_VW], traces[JM_VW], images[JM_VW], squares[JM_VW];
-    JM_STORE(lambdas, lambda);
-    JM_STORE(thetas, theta);
-    JM_STORE(traces, trace);
-    JM_STORE(images, image);
-    JM_STORE(squares, v_square);
     for (ptrdiff_t j = 0; j < n_items; j++) {
-        double *const own = bounds + j * JM_N_BOUNDS;
-        status[j] = JM_OK;
-        if (peaks[j] == 0 || !isfinite(peaks[j])) {
-            status[j] = JM_NAME(trivial_bounds)(peaks[j], own);
-            continue;
+        JM_T bound[3] = {own[0][j], own[1][j], own[2][j]};
+        JM_T end[3] = {their[0][j], their[1][j], their[2][j]};
+        status[j] = (double)bound[2] > (double)bound[0] * (1 + rtol) ? JM_NOT_CONVERGED : JM_OK;
+        if (!is_plain) {
+            if (peaks[j] == 0 || !isfinite(peaks[j])) {
+                status[j] = peaks[j] == 0 ? JM_OK : JM_NON_FINITE;
+                bound[0] = bound[1] = bound[2] = peaks[j] == 0 ? (JM_T)0 : (JM_T)NAN;
+            }
+            JM_NAME(outward_ends)(bound, (int)exponent[j], end);
         }
-        const double peak = (double)(peaks[j] * scales[j] * scales[JM_VW + j]);
-        JM_NAME(gram_bounds)(size, length, peak, lambdas[j], thetas[j], traces[j], images[j],
-                             squares[j], own);
+        for (int side = 0; side < 3; side++) {
+            bounds[side * stride + j] = (double)bound[side];
+            ends[side * stride + j] = end[side];
+        }
     }
     return JM_OK;
 }

@@ -34,6 +34,7 @@ from .ops.chain_norms import (
     chain_norm_profile,
 )
 from .ops.chain_spectra import LogSingularValues, chain_log_svdvals
+from .ops.conditioning import condition_number, frobenius_norm, smallest_singular_value
 from .ops.joint_radius import JSRBounds, joint_spectral_radius
 from .ops.lyapunov import LyapunovSpectrum, lyapunov_spectrum, lyapunov_spectrum_map
 from .ops.moments import GaussianMoments, gaussian_moments, variance_map
@@ -86,7 +87,9 @@ __all__ = [
     "chain_product",
     "chain_vjp",
     "compare",
+    "condition_number",
     "conv_spectral_norm",
+    "frobenius_norm",
     "gaussian_moments",
     "get_include",
     "joint_spectral_radius",
@@ -94,6 +97,7 @@ __all__ = [
     "lyapunov_spectrum_map",
     "predict",
     "show_config",
+    "smallest_singular_value",
     "spectral_norm",
     "spectral_radius",
     "variance_map",

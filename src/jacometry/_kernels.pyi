@@ -117,7 +117,9 @@ def variance_map(
 def spectral_norm_gram(
     dtype: int,
     a: np.ndarray,
+    rtol: float,
     bounds: np.ndarray,
+    ends: np.ndarray,
     exponent: np.ndarray,
     status: np.ndarray,
     n_threads: int,

@@ -98,8 +98,8 @@ ctypedef int (*svdvals_end_t)(
     Py_ssize_t, Py_ssize_t, int, double *, double *, void *) noexcept nogil
 ctypedef Py_ssize_t (*svdvals_group_t)(const jm_chain *, Py_ssize_t) noexcept nogil
 ctypedef int (*spectral_norm_gram_t)(
-    Py_ssize_t, Py_ssize_t, Py_ssize_t, const void *, double *, int64_t *, int *, void *
-) noexcept nogil
+    Py_ssize_t, Py_ssize_t, Py_ssize_t, const void *, double, double *, void *, Py_ssize_t, int64_t *,
+    int *, void *) noexcept nogil
 ctypedef int (*spectral_norm_lanczos_t)(
     Py_ssize_t, Py_ssize_t, const void *, const double *, double, double, Py_ssize_t, double *,
     int64_t *, int64_t *, void *) noexcept nogil
@@ -637,12 +637,13 @@ def variance_map(int dtype, int activation_id, tuple parameters, q, sigma_w, sig
 cdef double LANCZOS_STEPS = 40.0
 
 
-def spectral_norm_gram(int dtype, a, bounds, exponent, status, int n_threads):
-    """a (B, m, n); bounds (B, 4) float64, exponent int64, status intc."""
+def spectral_norm_gram(int dtype, a, double rtol, bounds, ends, exponent, status, int n_threads):
+    """a (B, m, n); bounds (3, B) float64, ends (3, B) of a's dtype, exponent int64, status intc."""
     cdef Py_ssize_t n_items = a.shape[0], rows = a.shape[1], cols = a.shape[2]
     cdef Py_ssize_t item_bytes = rows * cols * (8 if dtype else 4)
     cdef const char *entries = <const char *>address(a)
     cdef double *out = <double *>output(bounds)
+    cdef char *out_ends = <char *>output(ends)
     cdef int64_t *out_exponent = <int64_t *>output(exponent)
     cdef int *out_status = <int *>output(status)
     cdef spectral_norm_gram_t kernel = active.spectral_norm_gram[dtype]
@@ -664,8 +665,8 @@ def spectral_norm_gram(int dtype, a, bounds, exponent, status, int n_threads):
                 for i in prange(lo, hi, schedule="dynamic", chunksize=cut.grain):
                     first = i * group
                     kernel(min(group, n_items - first), rows, cols, entries + first * item_bytes,
-                           out + 4 * first, out_exponent + first, out_status + first,
-                           work + threadid() * bytes)
+                           rtol, out + first, out_ends + first * (8 if dtype else 4), n_items,
+                           out_exponent + first, out_status + first, work + threadid() * bytes)
                 jm_fp_leave(saved)
             PyErr_CheckSignals()
     finally:

@@ -77,14 +77,30 @@ static void fill_matrix(void *a, int dtype, ptrdiff_t from, ptrdiff_t n, double 
         set(a, dtype, from + i, normal() * scale);
 }
 
+/* One call; bounds come as rows of n_items, written here as N_BOUNDS per item. */
 static void run_gram(const jm_table *table, int dtype, ptrdiff_t n_items, ptrdiff_t rows,
                      ptrdiff_t cols, const void *a, double *bounds, int64_t *exponent,
                      int *status) {
     void *work = workspace(table->spectral_norm_gram_work[dtype](rows, cols));
-    const int result =
-        table->spectral_norm_gram[dtype](n_items, rows, cols, a, bounds, exponent, status, work);
+    double *found = buffer(3 * n_items, JM_F64);
+    void *ends = buffer(3 * n_items, dtype);
+    const int result = table->spectral_norm_gram[dtype](n_items, rows, cols, a, INFINITY, found,
+                                                        ends, n_items, exponent, status, work);
     check(result == JM_OK, "spectral_norm_gram: status %d", result);
+    for (ptrdiff_t i = 0; i < n_items; i++) {
+        for (int side = 0; side < N_BOUNDS; side++)
+            bounds[i * N_BOUNDS + side] = found[(side < 3 ? side : 2) * n_items + i];
+        for (int side = 0; side < 3; side++) { /* outward: never inside the exact product */
+            const long double exact = ldexpl(found[side * n_items + i], (int)exponent[i]);
+            const long double end = get(ends, dtype, side * n_items + i);
+            check(isnan(exact) || (side == 0 ? end <= exact : side == 1 || end >= exact),
+                  "gram %td x %td: end %d is %.9Lg, not outside %.9Lg", rows, cols, side, end,
+                  exact);
+        }
+    }
     workspace_free(work);
+    buffer_free(found, JM_F64);
+    buffer_free(ends, dtype);
 }
 
 /* The bounds are tight to what the gram of that precision can tell. */

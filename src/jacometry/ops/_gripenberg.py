@@ -23,9 +23,6 @@ GAIN = 1e-12
 # Squarings that bound the radius of a product from above before its eigenvalues are computed.
 N_SQUARINGS = 4
 
-# What the norm kernel calls its certain upper bound.
-N_BOUNDS, CERTAIN_UPPER = 4, 3
-
 
 def _transform(matrices, errors, similarity):
     """``T A T^-1`` of every matrix, and bounds on the 2-norm of what is missing.
@@ -203,16 +200,23 @@ class Search:
             axis = 1 if self.norm == 1 else 2
             return np.abs(products).sum(axis=axis).max(axis=1) * (1 + (n + 2) * EPS)
         n_items = len(products)
-        bounds, exponent = np.zeros((n_items, N_BOUNDS)), np.zeros(n_items, np.int64)
+        bounds, exponent = np.zeros((3, n_items)), np.zeros(n_items, np.int64)
         if _backend.is_reference():
             reference = _backend.reference("spectral")
             for i, item in enumerate(products):
-                bounds[i], exponent[i] = reference.spectral_norm_gram(item)
+                bounds[:, i], exponent[i] = reference.spectral_norm_gram(item)
         elif n_items:
             _kernels.spectral_norm_gram(
-                1, products, bounds, exponent, np.zeros(n_items, np.intc), self.n_threads
+                1,
+                products,
+                math.inf,
+                bounds,
+                np.empty((3, n_items)),
+                exponent,
+                np.empty(n_items, np.intc),
+                self.n_threads,
             )
-        return np.ldexp(bounds[:, CERTAIN_UPPER], exponent)
+        return np.ldexp(bounds[-1], exponent)
 
     def _sizes(self, products):
         """Norms for the rounding of a product: Frobenius for 2, else the norm itself."""

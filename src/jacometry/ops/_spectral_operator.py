@@ -10,6 +10,7 @@ from scipy import special
 
 from .._validate import real_scalar
 from ._golub_kahan import Bidiagonalisation, probable_upper, shifted
+from ._norm_bounds import NormBounds, outward, outward_log
 from ._operator_products import PAIRWISE, UNIT, SparseProducts, gamma, read_operator
 
 # A matrix of so few entries is written out where its short side is that of a direct method too, and
@@ -58,15 +59,13 @@ class Interval:
 
     def bounds(self, products, rtol, failure_prob):
         """The result to hand out."""
-        from .spectral import NormBounds, _outward, _outward_log  # which imports this module
-
         dtype, batch = products.dtype, () if products.n_samples is None else (products.n_samples,)
         # at the scale of each bound, where the rounding to dtype does not over- or underflow
         lower, low = np.frexp(self.lower)
         upper, high = np.frexp(self.upper)
         if dtype == np.float32:
-            lower = _outward(lower, 0, dtype, -1).astype(np.float64)
-            upper = _outward(upper, 0, dtype, 1).astype(np.float64)
+            lower = outward(lower, 0, dtype, -1).astype(np.float64)
+            upper = outward(upper, 0, dtype, 1).astype(np.float64)
         low, high = low + self.exponent, high + self.exponent
         with np.errstate(divide="ignore", invalid="ignore", over="ignore", under="ignore"):
             ratio = np.ldexp(upper / lower, np.clip(high - low, -(2**14), 2**14).astype(np.int32))
@@ -76,12 +75,12 @@ class Interval:
             value = np.ldexp(self.value.astype(dtype), top)
         clip = (np.clip(e, -(2**14), 2**14) for e in (low, high))
         result_lower, result_upper = (
-            _outward(x, e, dtype, side)
+            outward(x, e, dtype, side)
             for x, e, side in zip((lower, upper), clip, (-1, 1), strict=True)
         )
         is_certain = self.lower_certain & self.upper_certain
         chance = np.where(is_certain | (self.method == "svd"), 0.0, failure_prob)
-        return NormBounds(
+        return NormBounds.of_fields(
             **{
                 name: field.reshape(batch)[()]
                 for name, field in {
@@ -94,8 +93,8 @@ class Interval:
                     "rtol": reached,
                     "converged": converged,
                     "n_iter": self.n_iter,
-                    "log_lower": _outward_log(lower, low, -1),
-                    "log_upper": _outward_log(upper, high, 1),
+                    "log_lower": outward_log(lower, low, -1),
+                    "log_upper": outward_log(upper, high, 1),
                 }.items()
             },
             method=self.method,

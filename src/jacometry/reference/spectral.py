@@ -5,14 +5,14 @@ from scipy import linalg, optimize
 
 
 def spectral_norm_gram(a):
-    """Bounds (4,) and exponent of the 2-norm: ``bounds * 2**exponent``, from a dense SVD."""
+    """Bounds (3,) and exponent of the 2-norm: ``bounds * 2**exponent``, from a dense SVD."""
     a = np.asarray(a, dtype=np.float64)
     if not np.isfinite(a).all():
-        return np.full(4, np.nan), 0
+        return np.full(3, np.nan), 0
     _, exponent = np.frexp(np.abs(a).max())
     sigma = np.linalg.svd(np.ldexp(a, -exponent), compute_uv=False)[0]
     error = max(a.shape) * 2.0**-50
-    return sigma * np.array([1 - error, 1, 1 + error, 1 + error]), int(exponent)
+    return sigma * np.array([1 - error, 1, 1 + error]), int(exponent)
 
 
 def lanczos_bounds(a, start, log_level, n_steps):

@@ -1,0 +1,202 @@
+"""frobenius_norm, smallest_singular_value and condition_number: truths, laws and rejections."""
+
+import math
+from fractions import Fraction
+
+import mpmath
+import numpy as np
+import pytest
+from scipy import integrate, special, stats
+
+from jacometry.ops.conditioning import condition_number, frobenius_norm, smallest_singular_value
+
+FALSE_ALARM = 1e-7
+SHAPES = [(1, 1), (2, 2), (3, 5), (5, 3), (1, 9), (17, 17), (33, 31)]
+
+
+def hard_matrices(rng, shape):
+    """Full and lacking ranks, clusters and grades, by name."""
+    size = min(shape)
+    left, right = (np.linalg.qr(rng.standard_normal((n, n)))[0][:, :size] for n in shape)
+    index = np.arange(size)
+    return {
+        "gaussian": rng.standard_normal(shape),
+        "orthogonal": left @ right.T,
+        "rank one": np.outer(left[:, 0], right[:, 0]),
+        "cluster": left * (1 - 1e-6 * index) @ right.T,
+        "graded": left * 10.0**-index @ right.T,
+        "diagonal": np.eye(*shape) * np.arange(1, shape[1] + 1),
+        "zero": np.zeros(shape),
+    }
+
+
+def adversarial(rng, n_matrices):
+    """Small matrices with awkward entries: wide exponents, ties, cancellation, subnormals."""
+    for i in range(n_matrices):
+        a = rng.standard_normal(tuple(rng.integers(1, 6, 2)))
+        yield [
+            a,
+            np.round(a),
+            np.ldexp(a, rng.integers(-250, 250, a.shape)),
+            1 + 2.0**-52 * np.round(a),
+            a * 1e-310,
+            a * 1e307,
+        ][i % 6]
+
+
+def exact_singular_values(a):
+    """All of them to 60 digits beyond the entries' range."""
+    with mpmath.workdps(700):
+        matrix = mpmath.matrix([[mpmath.mpf(float(x)) for x in row] for row in a])
+        return sorted(mpmath.svd_r(matrix, compute_uv=False), reverse=True)
+
+
+def test_frobenius_bounds_hold_in_exact_arithmetic(rng):
+    for a in adversarial(rng, 2000):
+        result = frobenius_norm(a)
+        square = sum(Fraction(float(x)) ** 2 for x in a.ravel())
+        assert Fraction(float(result.lower)) ** 2 <= square
+        assert np.isinf(result.upper) or Fraction(float(result.upper)) ** 2 >= square
+        assert result.lower_certain
+        assert result.upper_certain
+        assert result.converged
+
+
+def test_bounds_of_the_smallest_and_of_the_condition_hold_against_long_arithmetic(rng):
+    for a in adversarial(rng, 150):
+        sigma = exact_singular_values(a)
+        small, condition = smallest_singular_value(a), condition_number(a)
+        tiny = mpmath.mpf(10) ** -600 * sigma[0]  # of the oracle, where the truth is zero
+        assert float(small.lower) <= sigma[-1] + tiny
+        assert np.isinf(small.upper) or float(small.upper) >= sigma[-1] - tiny
+        if sigma[-1] > tiny:
+            assert np.isinf(condition.upper) or float(condition.upper) >= sigma[0] / sigma[-1]
+            assert float(condition.lower) <= sigma[0] / sigma[-1]
+        else:
+            assert small.value == 0
+            assert np.isinf(condition.upper)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_values_agree_with_numpy_on_hard_spectra(dtype, shape, rng):
+    named = hard_matrices(rng, shape)
+    a = np.array(list(named.values())).astype(dtype)
+    sigma = np.linalg.svd(a.astype(float), compute_uv=False)
+    small, condition, length = smallest_singular_value(a), condition_number(a), frobenius_norm(a)
+    assert small.value.dtype == condition.value.dtype == length.value.dtype == dtype
+    slack = max(shape) * 1e-15 * sigma[:, 0]
+    assert (small.lower <= sigma[:, -1] + slack).all()
+    assert (small.upper >= sigma[:, -1] - slack).all()
+    assert small.lower_certain.all()
+    assert small.upper_certain.all()
+    eps = np.finfo(dtype).eps
+    np.testing.assert_allclose(small.value, sigma[:, -1], rtol=eps, atol=2 * slack.max())
+    expected = np.linalg.norm(a.astype(float), axis=(1, 2))
+    np.testing.assert_allclose(length.value, expected, rtol=math.prod(shape) * eps)
+    is_regular = small.lower > 0
+    wide = condition.lower.astype(float), condition.upper.astype(float)
+    with np.errstate(divide="ignore", invalid="ignore"):  # 0/0 of the zero matrix
+        kappa = sigma[:, 0] / sigma[:, -1]
+    assert (wide[0][is_regular] <= kappa[is_regular] * (1 + 1e-6)).all()
+    assert (wide[1][is_regular] >= kappa[is_regular] * (1 - 1e-6)).all()
+    assert np.isinf(wide[1][~is_regular]).all()
+
+
+@pytest.mark.parametrize("scale", [1e-300, 1e-160, 1.0, 1e160, 1e300])
+def test_rank_deficiency_is_zero_and_infinity_at_any_scale(scale, rng):
+    a = rng.standard_normal((5, 6, 4))
+    a[:, :, 3] = a[:, :, 0] + a[:, :, 1]
+    small, condition = smallest_singular_value(a * scale), condition_number(a * scale)
+    assert (small.lower == 0).all()
+    assert (small.value == 0).all()
+    # rho: n + 4 + 2 x 64 units of ||A||_F ||V||_F, and as much again for the rest
+    assert (small.upper <= 300 * 2.3e-16 * 2 * frobenius_norm(a * scale).value).all()
+    assert np.isinf(condition.value).all()
+    assert np.isinf(condition.upper).all()
+    assert (condition.lower > 1e12).all()
+    assert not condition.converged.any()
+    a[:, :, 3] = 0
+    assert (smallest_singular_value(a * scale).upper == 0).all()
+    assert np.isinf(condition_number(a * scale).lower).all()
+
+
+def test_scale_does_not_matter_bit_for_bit(rng):
+    a = rng.standard_normal((4, 7, 5))
+    for shift in (-900, 900):
+        for function in (frobenius_norm, smallest_singular_value):
+            one, other = function(a), function(np.ldexp(a, shift))
+            assert (np.ldexp(one.value, shift) == other.value).all()
+            assert (np.ldexp(one.upper, shift) == other.upper).all()
+        assert (condition_number(np.ldexp(a, shift)).value == condition_number(a).value).all()
+
+
+def test_entries_far_apart_give_bounds_that_hold():
+    result = smallest_singular_value(np.diag([1e300, 1e-300]))
+    assert result.lower <= 1e-300 <= result.upper
+    assert result.lower_certain
+    assert not result.converged
+    assert condition_number(np.diag([1e300, 1e-300])).upper == np.inf
+
+
+def test_hilbert_matrices_have_the_published_condition_numbers():
+    # Todd, The condition of the finite segments of the Hilbert matrix, 1954
+    for n, published in ((3, 524.0567775860608), (5, 476607.2502422621), (8, 1.525757553e10)):
+        hilbert = 1 / (np.arange(n)[:, None] + np.arange(1, n + 1))
+        result = condition_number(hilbert)
+        # entries of 1/3 are rounded: a change of u n relative to sigma_max
+        assert float(result) == pytest.approx(published, rel=1e-9 + n * 2.3e-16 * published)
+        assert result.converged
+
+
+def test_smallest_singular_values_of_gaussian_matrices_follow_edelmans_law(rng):
+    # Edelman, Eigenvalues and condition numbers of random matrices, 1988: the density of
+    # sigma_min^2 for n x n standard normal entries
+    n = 5
+
+    def density(t):
+        factor = n / math.sqrt(2 * math.pi) * special.gamma((n + 1) / 2)
+        return factor * np.exp(-n * t / 2) * special.hyperu((n - 1) / 2, -0.5, t / 2) / np.sqrt(t)
+
+    def cdf(s):  # of sigma_min: t = s^2
+        return integrate.quad(lambda x: 2 * x * density(x * x), 0, s, epsabs=1e-10)[0]
+
+    assert cdf(10.0) == pytest.approx(1, abs=1e-8)
+    drawn = np.sort(smallest_singular_value(rng.standard_normal((400, n, n))).value)
+    assert stats.kstest(drawn, np.vectorize(cdf)).pvalue > FALSE_ALARM
+
+
+def test_nan_is_named_or_given(rng):
+    a = rng.standard_normal((2, 3, 4, 4))
+    a[1, 0, 2, 3] = np.nan
+    for function in (frobenius_norm, smallest_singular_value, condition_number):
+        with pytest.raises(ValueError, match=r"a must be finite, got nan in item \(1, 0\), row 2"):
+            function(a)
+        result = function(a, check_finite=False)
+        assert np.isnan(result.value[1, 0])
+        assert np.isfinite(result.value[0]).all()
+
+
+def test_batches_and_scalars_have_the_batch_shape():
+    for function in (frobenius_norm, smallest_singular_value, condition_number):
+        assert function(np.ones((0, 3, 3))).value.shape == (0,)
+        assert function(np.ones((2, 0, 3, 3))).upper.shape == (2, 0)
+        assert isinstance(function(np.eye(3)).value, np.float64)
+    assert frobenius_norm(np.ones((2, 0, 3))).value.tolist() == [0, 0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"a": np.ones(3)}, ValueError, r"a must have shape \(..., m, n\), got \(3,\)"),
+        ({"a": np.ones((2, 2), complex)}, TypeError, "a must have a real floating dtype"),
+        ({"a": np.ones((2, 0, 3))}, ValueError, "a must have at least one row and column"),
+        ({"rtol": 0.0}, ValueError, "rtol must lie in"),
+        ({"failure_prob": 1.0}, ValueError, "failure_prob must lie in"),
+        ({"method": "gram"}, ValueError, "method must be one of 'auto', 'svd'"),
+        ({"max_iter": 0}, ValueError, "max_iter must be at least 1"),
+    ],
+)
+def test_wrong_arguments_are_rejected_by_name(arguments, error, message):
+    for function in (smallest_singular_value, condition_number):
+        with pytest.raises(error, match=message):
+            function(**{"a": np.eye(3), **arguments})
