@@ -11,7 +11,6 @@ from scipy.sparse.linalg import LinearOperator, aslinearoperator, splu, svds
 import jacometry as jm
 from jacometry import spectral_norm
 from jacometry.factors import Factor, Operator
-from jacometry.ops import _operator_smallest, _spectral_operator
 from jacometry.ops._golub_kahan import Bidiagonalisation, probable_upper
 from jacometry.ops._operator_products import gamma, read_operator
 from jacometry.ops.spectral import _log_level
@@ -19,22 +18,6 @@ from jacometry.reference import spectral as reference
 
 SHAPES = [(1, 1), (1, 5), (7, 1), (3, 5), (17, 16), (31, 33), (70, 65), (65, 129), (100, 100)]
 FALSE_ALARM = 1e-7
-DEFAULTS = {
-    "rtol": 1e-2, "failure_prob": 1e-9, "rng": None, "method": "auto", "max_iter": None,
-    "matvec_rtol": None, "check_finite": True, "check_adjoint": True,
-}  # fmt: skip
-
-
-def smallest(a, **options):
-    return _operator_smallest.smallest_singular_value(a, **DEFAULTS | options)
-
-
-def condition(a, **options):
-    return _operator_smallest.condition_number(a, **DEFAULTS | options)
-
-
-def frobenius(a, **options):
-    return _spectral_operator.frobenius_norm(a, **DEFAULTS | options)
 
 
 def orthogonal(rng, n):
@@ -244,7 +227,7 @@ def test_a_chain_of_samples_has_one_norm_each(rng):
         assert found.converged.all()
         assert found.upper[2] == 0
         assert found.log_upper[2] == -np.inf
-    values = smallest(chain)
+    values = jm.smallest_singular_value(chain)
     assert values.value.shape == (4,)
     assert values.value[2] == 0
 
@@ -330,7 +313,7 @@ def test_duplicate_entries_are_added_and_the_input_is_left_alone():
 def test_empty_operators_have_norm_zero(kind, shape):
     if kind in ("chain", "factor") or shape:
         a = KINDS[kind](np.zeros(shape)) if kind != "sparse" else sparse.csr_array(shape)
-    for function in (spectral_norm, smallest, frobenius):
+    for function in (spectral_norm, jm.smallest_singular_value, jm.frobenius_norm):
         found = function(a)
         assert found.lower == found.upper == 0
         assert found.log_upper == -np.inf
@@ -341,11 +324,11 @@ def test_empty_operators_have_norm_zero(kind, shape):
 @pytest.mark.parametrize("shape", [(1, 1), (3, 5), (80, 70)])
 def test_zero_operators_have_norm_zero(kind, shape):
     a = KINDS[kind](np.zeros(shape))
-    for function in (spectral_norm, smallest, frobenius):
+    for function in (spectral_norm, jm.smallest_singular_value, jm.frobenius_norm):
         found = function(a)
         assert (found.lower, found.value, found.upper) == (0, 0, 0)
         assert found.converged
-    assert condition(a).value == np.inf
+    assert jm.condition_number(a).value == np.inf
 
 
 def test_steps_used_up_are_reported():
@@ -419,7 +402,12 @@ def test_an_inconsistent_adjoint_is_named(n, rng):
     wrong = a.copy()
     wrong[-1, 0] *= 1 + 1e-6  # of one entry in n^2
     bad = LinearOperator((n, n), matvec=lambda x: a @ x, rmatvec=lambda y: wrong.T @ y, dtype=float)
-    for function in (spectral_norm, smallest, condition, frobenius):
+    for function in (
+        spectral_norm,
+        jm.smallest_singular_value,
+        jm.condition_number,
+        jm.frobenius_norm,
+    ):
         with pytest.raises(ValueError, match=r"a\.rmatvec must be the transpose of matvec"):
             function(bad, rng=rng)
     spectral_norm(bad, check_adjoint=False, rng=rng)
@@ -476,14 +464,18 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("case", HOSTILE)
-@pytest.mark.parametrize("function", [spectral_norm, smallest, condition, frobenius])
+@pytest.mark.parametrize(
+    "function", [spectral_norm, jm.smallest_singular_value, jm.condition_number, jm.frobenius_norm]
+)
 def test_hostile_operators_are_named(case, function):
     a, error, message = HOSTILE[case]
     with pytest.raises(error, match=message):
         function(a)
 
 
-@pytest.mark.parametrize("function", [spectral_norm, smallest, condition, frobenius])
+@pytest.mark.parametrize(
+    "function", [spectral_norm, jm.smallest_singular_value, jm.condition_number, jm.frobenius_norm]
+)
 def test_exceptions_of_the_operator_come_through_with_a_note(function):
     with pytest.raises(KeyError, match="lost") as caught:
         function(operator(raising))
@@ -539,14 +531,14 @@ def test_coupled_samples_are_refused_by_name(rng):
 def test_a_smallest_singular_value_has_no_lower_bound_without_a_solve(kind, rng):
     a = rng.standard_normal((120, 90))
     exact = np.linalg.svd(a, compute_uv=False)[-1]
-    found = smallest(KINDS[kind](a), rng=rng)
+    found = jm.smallest_singular_value(KINDS[kind](a), rng=rng)
     assert found.lower == 0
     assert not found.converged
     assert found.log_lower == -np.inf
     assert exact * (1 - 1e-12) <= found.upper
     assert found.value == pytest.approx(exact, rel=1e-3)
     assert found.upper_certain == (kind == "sparse")
-    ratio = condition(KINDS[kind](a), rng=rng)
+    ratio = jm.condition_number(KINDS[kind](a), rng=rng)
     assert ratio.upper == np.inf
     assert ratio.lower <= norm(a) / exact * (1 + 1e-12)
     assert not ratio.converged
@@ -568,11 +560,11 @@ def test_a_solve_bounds_the_smallest_singular_value(kind, log_condition, scale, 
         "operator": aslinearoperator(inverse),
     }
     for name, solve in solves.items():
-        found = smallest(KINDS[kind](a), solve=solve, rng=rng)
+        found = jm.smallest_singular_value(KINDS[kind](a), solve=solve, rng=rng)
         assert 0 < found.lower <= exact + error, name
         assert found.upper >= exact - error, name
         assert found.converged, name
-        ratio = condition(KINDS[kind](a), solve=solve, rng=rng)
+        ratio = jm.condition_number(KINDS[kind](a), solve=solve, rng=rng)
         assert ratio.lower <= sigma[0] / (exact - error), name
         assert ratio.upper >= sigma[0] / (exact + error), name
         assert ratio.converged, name
@@ -581,11 +573,13 @@ def test_a_solve_bounds_the_smallest_singular_value(kind, log_condition, scale, 
 def test_a_solve_of_what_is_nearly_singular_promises_nothing(rng):
     n = 80
     a = with_singular_values(rng, np.r_[np.ones(n - 1), 1e-17], (n, n))
-    found = smallest(sparse.csc_array(a), solve=splu(sparse.csc_array(a)), rng=rng)
+    found = jm.smallest_singular_value(
+        sparse.csc_array(a), solve=splu(sparse.csc_array(a)), rng=rng
+    )
     assert found.lower == 0
     assert found.value == 0
     assert found.upper <= 1e-12
-    ratio = condition(sparse.csc_array(a), solve=splu(sparse.csc_array(a)), rng=rng)
+    ratio = jm.condition_number(sparse.csc_array(a), solve=splu(sparse.csc_array(a)), rng=rng)
     assert ratio.value == ratio.upper == np.inf
     assert ratio.lower >= 1e12
 
@@ -595,7 +589,10 @@ def test_rank_deficient_operators_have_zero_and_inf_not_noise(rng):
         sigma = np.r_[np.ones(size - 3), np.zeros(3)]
         a = with_singular_values(rng, sigma, (size, size))
         for make in (aslinearoperator, sparse.csr_array, lambda x: jm.Chain([x])):
-            found, ratio = smallest(make(a), rng=rng), condition(make(a), rng=rng)
+            found, ratio = (
+                jm.smallest_singular_value(make(a), rng=rng),
+                jm.condition_number(make(a), rng=rng),
+            )
             assert found.lower == 0
             assert found.value == 0
             assert found.upper <= 1e-11
@@ -607,16 +604,16 @@ def test_rank_deficient_operators_have_zero_and_inf_not_noise(rng):
 def test_wrong_solves_are_named(rng):
     a = sparse.csc_array(rng.standard_normal((70, 70)))
     with pytest.raises(ValueError, match="solve must apply the inverse of a"):
-        smallest(a, solve=aslinearoperator(np.eye(70)))
+        jm.smallest_singular_value(a, solve=aslinearoperator(np.eye(70)))
     with pytest.raises(TypeError, match="solve must be a LinearOperator that applies"):
-        smallest(a, solve=np.eye(70))
+        jm.smallest_singular_value(a, solve=np.eye(70))
     with pytest.raises(ValueError, match=r"solve must have the shape \(70, 70\) of a"):
-        smallest(a, solve=aslinearoperator(np.eye(3)))
+        jm.smallest_singular_value(a, solve=aslinearoperator(np.eye(3)))
     with pytest.raises(ValueError, match="solve needs one square matrix"):
-        smallest(sparse.csr_array(np.ones((3, 4))), solve=splu(a))
+        jm.smallest_singular_value(sparse.csr_array(np.ones((3, 4))), solve=splu(a))
     lu = splu(a)
     with pytest.raises(ValueError, match=r"solve\.solve_transposed must be the transpose of solve"):
-        smallest(a, solve=(lu.solve, lu.solve))
+        jm.smallest_singular_value(a, solve=(lu.solve, lu.solve))
 
 
 @pytest.mark.parametrize("shape", [(5, 3), (90, 80)])
@@ -625,7 +622,7 @@ def test_frobenius_norms_of_moderate_sizes_are_exact(shape, scale, rng):
     a = rng.standard_normal(shape) * scale
     exact = np.linalg.norm(a / scale) * scale
     for make in (aslinearoperator, sparse.csr_array, lambda x: jm.Chain([x])):
-        found = frobenius(make(a))
+        found = jm.frobenius_norm(make(a))
         assert found.lower * (1 - 1e-14) <= exact <= found.upper * (1 + 1e-14)
         assert found.rtol <= 1e-10
         assert found.lower_certain
@@ -639,7 +636,9 @@ def test_frobenius_norms_by_probes_hold_at_rank_one_as_often_as_asked(rng):
     exact = math.sqrt(n * sum(i * i for i in range(1, n + 1)))
     n_misses = 0
     for _ in range(n_draws):
-        found = frobenius(a, max_iter=5, failure_prob=failure_prob, rng=rng, check_adjoint=False)
+        found = jm.frobenius_norm(
+            a, max_iter=5, failure_prob=failure_prob, rng=rng, check_adjoint=False
+        )
         n_misses += not found.lower <= exact <= found.upper
         assert found.method == "probes"
         assert not found.lower_certain
@@ -650,7 +649,7 @@ def test_frobenius_norms_by_probes_hold_at_rank_one_as_often_as_asked(rng):
 
 def test_frobenius_of_a_deep_chain_is_in_logs(rng):
     chain = jm.Chain([1e-200 * np.eye(600)]).repeat(10)
-    found = frobenius(chain, max_iter=40, rng=rng)
+    found = jm.frobenius_norm(chain, max_iter=40, rng=rng)
     exact = math.log(600) / 2 + 10 * math.log(1e-200)
     assert found.log_lower <= exact <= found.log_upper
     assert found.value == 0

@@ -5,9 +5,13 @@ import math
 import numpy as np
 
 from .._validate import as_array, choice, common_dtype, contiguous, count, real_scalar
+from . import _operator_smallest, _spectral_operator
 from ._norm_bounds import EPS, NormBounds, Scaled, raise_non_finite
+from ._operator_products import is_operator, require_no_matvec_rtol
 
 METHODS = ("auto", "svd")
+OPERATOR_METHODS = ("auto", "lanczos", "svd")
+MAX_ITER = _spectral_operator.MAX_ITER
 # Entries of a block worked on at a time: bounds the memory that is not input or output.
 BLOCK_ENTRIES = 2**22
 # What assembling a bound from a few float64 operations may round, with room.
@@ -17,15 +21,23 @@ PLAIN_SQUARES = (2.0**-800, 2.0**800)
 SMALLEST = float(np.finfo(np.float64).smallest_subnormal)
 
 
-def frobenius_norm(a, *, rtol=1e-2, check_finite=True):
-    """Frobenius norm of each matrix, between certain bounds, at any scale.
+def frobenius_norm(
+    a, *, rtol=1e-2, failure_prob=1e-9, rng=None, max_iter=None, matvec_rtol=None,
+    check_finite=True, check_adjoint=True,
+):  # fmt: skip
+    """Frobenius norm of each matrix, between bounds, at any scale.
 
     Parameters
     ----------
-    a : array_like, shape (..., m, n)
-        The matrices.
+    a : array_like, shape (..., m, n), or operator
+        The matrices; or a sparse matrix, `LinearOperator` or `Chain`, as for `spectral_norm`.
     rtol : float
         Width at which `converged` is True; the width does not depend on it.
+    failure_prob, rng, max_iter
+        Of an operator larger than `max_iter` (default 500) on its short side: the chance that the
+        bounds do not hold, the source of the probes, and how many of them.
+    matvec_rtol, check_adjoint
+        Of an operator, as for `spectral_norm`.
     check_finite : bool
         Raise for NaN and infinity in the input; False gives NaN for such items.
 
@@ -40,10 +52,13 @@ def frobenius_norm(a, *, rtol=1e-2, check_finite=True):
         If `a` has fewer than two axes or an entry is not finite, naming the item; if `rtol` is not
         positive.
     TypeError
-        If `a` is not an array of real numbers.
+        If `a` is neither an array of real numbers nor a real operator.
 
     Notes
     -----
+    Bounds are certain for arrays and sparse matrices.  An operator's are those of all its columns,
+    up to its own error, or of probes, where they hold with probability ``1 - failure_prob``.
+
     Entries are scaled by a power of two and squares summed in float64, in any order: the relative
     error of the sum is at most ``(m n + 1) u`` (Higham, Accuracy and Stability of Numerical
     Algorithms, 2002, section 3.1).  Cost ``2 m n`` flops.  Memory: a float64 copy of 2**22 entries
@@ -57,27 +72,41 @@ def frobenius_norm(a, *, rtol=1e-2, check_finite=True):
     >>> bool(b.lower <= 5e300 <= b.upper), bool(b.upper_certain), float(b)
     (True, True, 5e+300)
     """
-    array, dtype, rtol = _check(a, rtol, 0.5)
+    rtol, failure_prob, max_iter = _options(rtol, failure_prob, max_iter)
+    if is_operator(a):
+        return _spectral_operator.frobenius_norm(
+            a, rtol=rtol, failure_prob=failure_prob, rng=rng, method="auto", max_iter=max_iter,
+            matvec_rtol=matvec_rtol, check_finite=check_finite, check_adjoint=check_adjoint,
+        )  # fmt: skip
+    array, dtype = _matrices(a, matvec_rtol)
     return _bounded(array, dtype, "direct", rtol, check_finite, _frobenius)
 
 
 def smallest_singular_value(
-    a, *, rtol=1e-2, failure_prob=1e-9, rng=None, method="auto", max_iter=None, check_finite=True
-):
-    """Smallest of the ``min(m, n)`` singular values of each matrix, between certain bounds.
+    a, *, rtol=1e-2, failure_prob=1e-9, rng=None, method="auto", max_iter=None, matvec_rtol=None,
+    check_finite=True, check_adjoint=True, solve=None,
+):  # fmt: skip
+    """Smallest of the ``min(m, n)`` singular values of each matrix, between bounds.
 
     Parameters
     ----------
-    a : array_like, shape (..., m, n)
-        The matrices; ``m, n >= 1``.
+    a : array_like, shape (..., m, n), or operator
+        The matrices, ``m, n >= 1``; or a sparse matrix, `LinearOperator` or `Chain`, as
+        `spectral_norm` takes them.
     rtol : float
         Width at which `converged` is True; for arrays the width does not depend on it.
     failure_prob, rng, max_iter
-        Checked, and not used for arrays: both bounds are certain.
-    method : {"auto", "svd"}
-        The same for arrays.
+        Of an operator, as for `spectral_norm`; not used for arrays, where both bounds are certain.
+    method : {"auto", "lanczos", "svd"}
+        "svd" writes an operator out; "lanczos" is for operators only.
+    matvec_rtol, check_adjoint
+        Of an operator, as for `spectral_norm`.
     check_finite : bool
         Raise for NaN and infinity in the input; False gives NaN for such items.
+    solve : LinearOperator, object with ``solve(b, trans)``, or pair of functions, optional
+        The inverse of a square operator and of its transpose.  Without it products bound the
+        smallest singular value of an operator that is not written out from above only: `lower` is
+        0.
 
     Returns
     -------
@@ -117,21 +146,31 @@ def smallest_singular_value(
     >>> float(smallest_singular_value(np.ones((3, 3))))
     0.0
     """
-    array, dtype, rtol = _check(a, rtol, failure_prob, method, max_iter)
+    rtol, failure_prob, max_iter = _options(rtol, failure_prob, max_iter)
+    if is_operator(a):
+        choice("method", method, OPERATOR_METHODS)
+        return _operator_smallest.smallest_singular_value(
+            a, rtol=rtol, failure_prob=failure_prob, rng=rng, method=method, max_iter=max_iter,
+            matvec_rtol=matvec_rtol, check_finite=check_finite, check_adjoint=check_adjoint,
+            solve=solve,
+        )  # fmt: skip
+    array, dtype = _matrices(a, matvec_rtol, method, solve)
     return _bounded(array, dtype, "svd", rtol, check_finite, _smallest)
 
 
 def condition_number(
-    a, *, rtol=1e-2, failure_prob=1e-9, rng=None, method="auto", max_iter=None, check_finite=True
-):
-    """Largest over smallest of the ``min(m, n)`` singular values, between certain bounds.
+    a, *, rtol=1e-2, failure_prob=1e-9, rng=None, method="auto", max_iter=None, matvec_rtol=None,
+    check_finite=True, check_adjoint=True, solve=None,
+):  # fmt: skip
+    """Largest over smallest of the ``min(m, n)`` singular values, between bounds.
 
     Parameters
     ----------
-    a : array_like, shape (..., m, n)
-        The matrices; ``m, n >= 1``.
-    rtol, failure_prob, rng, method, max_iter, check_finite
-        As for `smallest_singular_value`.
+    a : array_like, shape (..., m, n), or operator
+        The matrices, ``m, n >= 1``; or a sparse matrix, `LinearOperator` or `Chain`.
+    rtol, failure_prob, rng, method, max_iter, matvec_rtol, check_finite, check_adjoint, solve
+        As for `smallest_singular_value`; without `solve`, `upper` of an operator that is not
+        written out is inf.
 
     Returns
     -------
@@ -157,23 +196,40 @@ def condition_number(
     >>> bool(b.lower <= 4.0 <= b.upper), float(condition_number(np.ones((3, 3))).upper)
     (True, inf)
     """
-    array, dtype, rtol = _check(a, rtol, failure_prob, method, max_iter)
+    rtol, failure_prob, max_iter = _options(rtol, failure_prob, max_iter)
+    if is_operator(a):
+        choice("method", method, OPERATOR_METHODS)
+        return _operator_smallest.condition_number(
+            a, rtol=rtol, failure_prob=failure_prob, rng=rng, method=method, max_iter=max_iter,
+            matvec_rtol=matvec_rtol, check_finite=check_finite, check_adjoint=check_adjoint,
+            solve=solve,
+        )  # fmt: skip
+    array, dtype = _matrices(a, matvec_rtol, method, solve)
     return _bounded(array, dtype, "svd", rtol, check_finite, _condition)
 
 
-def _check(a, rtol, failure_prob, method=None, max_iter=None):
+def _options(rtol, failure_prob, max_iter):
+    rtol = real_scalar("rtol", rtol, low=0.0, open_low=True, open_high=True)
+    failure_prob = real_scalar(
+        "failure_prob", failure_prob, low=0.0, high=1.0, open_low=True, open_high=True
+    )
+    max_iter = MAX_ITER if max_iter is None else count("max_iter", max_iter, low=1)
+    return rtol, failure_prob, max_iter
+
+
+def _matrices(a, matvec_rtol, method=None, solve=None):
+    """The array and the dtype of the result; a method is given where no matrix may be empty."""
+    require_no_matvec_rtol(matvec_rtol)
     array = as_array("a", a)
     if array.ndim < 2:
         raise ValueError(f"a must have shape (..., m, n), got {array.shape}")
-    rtol = real_scalar("rtol", rtol, low=0.0, open_low=True, open_high=True)
-    real_scalar("failure_prob", failure_prob, low=0.0, high=1.0, open_low=True, open_high=True)
+    if solve is not None:
+        raise ValueError("solve is the inverse of an operator; leave it out for an array")
     if method is not None:
         choice("method", method, METHODS)
         if not (array.shape[-2] and array.shape[-1]):
             raise ValueError(f"a must have at least one row and column, got {array.shape}")
-    if max_iter is not None:
-        count("max_iter", max_iter, low=1)
-    return array, common_dtype(array), rtol
+    return array, common_dtype(array)
 
 
 def _bounded(array, dtype, method, rtol, check_finite, compute):
