@@ -298,7 +298,7 @@ def _print_record(record):
 def parse(arguments):
     """The common command line."""
     parser = argparse.ArgumentParser(description="Time the kernels beside their peers.")
-    parser.add_argument("--quick", action="store_true", help="few sizes and rounds, under 30 s")
+    parser.add_argument("--quick", action="store_true", help="few sizes and rounds, about a minute")
     parser.add_argument("--json", metavar="FILE", help="write the figures there")
     parser.add_argument("--threads", type=int, default=1, metavar="N", help="for all (default 1)")
     parser.add_argument("--dtype", choices=("f32", "f64"), default="f64")
