@@ -551,6 +551,8 @@ def test_a_factor_of_the_wrong_shape_is_named():
         def jvp(self, tangent):
             return tangent[..., :2]
 
+        vjp = jvp
+
     with pytest.raises(ValueError, match=r"factors\[1\] \(Wrong\) must map vectors .* got \(2,\)"):
         jm.chain_jvp(jm.Chain([jm.Dense(np.eye(4)), Wrong()]), np.ones(4))
 

@@ -1,12 +1,12 @@
 """Properties of chain_jvp and chain_vjp, and what they cost in memory and in waiting for Ctrl-C."""
 
 import os
-import subprocess
 import sys
 from itertools import pairwise
 
 import numpy as np
 import pytest
+from common import run_python
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -194,14 +194,6 @@ def test_integers_do_not_promote_and_wider_vectors_do():
         assert jm.chain_vjp(weights, np.ones(3, dtype)).vector.dtype == dtype
         wide = jm.chain_jvp(np.ones((2, 3, 3), np.float32), np.ones(3, dtype))
         assert wide.vector.dtype == dtype
-
-
-def run_python(code):
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=300, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout.split()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc/self/status")

@@ -1,12 +1,12 @@
 """lyapunov_spectrum and lyapunov_spectrum_map against QR, and where the spectrum is known."""
 
 import os
-import subprocess
 import sys
 from itertools import pairwise
 
 import numpy as np
 import pytest
+from common import run_python
 from scipy import special, stats
 
 import jacometry as jm
@@ -229,14 +229,6 @@ def test_a_repeated_chain_is_the_list_written_out(isa, dtype, rng, n):
         got = jm.lyapunov_spectrum(written, history=True, rng=3)
         for name in ("exponents", "stderr", "history"):
             np.testing.assert_array_equal(getattr(got, name), getattr(repeated, name))
-
-
-def run_python(code):
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=300, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout.split()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc/self/status")

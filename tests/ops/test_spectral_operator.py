@@ -5,6 +5,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+from common import hard_matrices, orthogonal, with_singular_values
 from scipy import sparse, special, stats
 from scipy.sparse.linalg import LinearOperator, aslinearoperator, splu, svds
 
@@ -18,38 +19,6 @@ from jacometry.reference import spectral as reference
 
 SHAPES = [(1, 1), (1, 5), (7, 1), (3, 5), (17, 16), (31, 33), (70, 65), (65, 129), (100, 100)]
 FALSE_ALARM = 1e-7
-
-
-def orthogonal(rng, n):
-    return np.linalg.qr(rng.standard_normal((n, n)))[0]
-
-
-def with_singular_values(rng, sigma, shape):
-    m, n = shape
-    size = min(m, n)
-    return (orthogonal(rng, m)[:, :size] * sigma) @ orthogonal(rng, n)[:, :size].T
-
-
-def hard_matrices(rng, shape):
-    """Spectra that flatter nobody, by name."""
-    m, n = shape
-    size = min(m, n)
-    index = np.arange(size)
-    return {
-        "gaussian": rng.standard_normal(shape),
-        "orthogonal": with_singular_values(rng, np.ones(size), shape),
-        "rank one": np.outer(rng.standard_normal(m), rng.standard_normal(n)),
-        "ones": np.ones(shape),
-        "projection": with_singular_values(rng, index < (size + 1) // 2, shape),
-        "cluster": with_singular_values(rng, 1 - 1e-6 * index, shape),
-        "tight cluster": with_singular_values(rng, 1 - 1e-10 * index, shape),
-        "graded": with_singular_values(rng, 10.0**-index, shape),
-        "graded rows": rng.standard_normal(shape) * 10.0 ** -np.arange(m)[:, None],
-        "diagonal": np.eye(m, n) * np.arange(1, n + 1),
-        "zero": np.zeros(shape),
-        "one entry": np.eye(1, m * n, m * n // 2).reshape(shape),
-        "nilpotent": np.eye(m, n, 1) * 50.0 + np.eye(m, n) * 0.9,
-    }
 
 
 KINDS = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import numbers
+from abc import ABC, abstractmethod
 from typing import Any
 
 import numpy as np
@@ -51,7 +52,7 @@ def float_dtype(*dtypes: Any) -> np.dtype:
     return np.dtype(np.float32 if sizes and max(sizes) <= 4 else np.float64)
 
 
-class Factor:
+class Factor(ABC):
     """One factor of a chain: a linear map, shared by all samples or one for each.
 
     Subclass it for a layer of your own: set `shape`, `n_samples` and `dtype`, and define `jvp` and
@@ -76,13 +77,13 @@ class Factor:
     dtype: np.dtype = np.dtype(np.float64)
     couples_samples: bool = False
 
+    @abstractmethod
     def jvp(self, tangent: np.ndarray) -> np.ndarray:
         """The factor applied to tangents of shape (..., n_in)."""
-        raise NotImplementedError
 
+    @abstractmethod
     def vjp(self, cotangent: np.ndarray) -> np.ndarray:
         """Its transpose applied to cotangents of shape (..., n_out)."""
-        raise NotImplementedError
 
     @property
     def T(self) -> Factor:

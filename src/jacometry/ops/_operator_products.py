@@ -1,6 +1,7 @@
 """The products with a matrix and its transpose, of whatever is given by them, checked."""
 
 import math
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,7 +47,7 @@ OWN_FACTORS = (BatchNorm, Conv1d, Conv2d, Dense, Diagonal, LayerNorm)
 
 
 @dataclass(slots=True)
-class Products:
+class Products(ABC):
     """A as its products with rows of vectors: values are ``rows * 2**exponent``, one per row.
 
     A chain of samples takes one vector per sample; everything else takes any number.
@@ -64,13 +65,13 @@ class Products:
     cap: float = np.inf
     scale: int = 0
 
+    @abstractmethod
     def forward(self, x):
         """The rows ``A x_i`` and their exponents."""
-        raise NotImplementedError
 
+    @abstractmethod
     def adjoint(self, y):
         """The rows ``A^T y_i`` and their exponents."""
-        raise NotImplementedError
 
     def matrix(self) -> ScaledArray:
         """The matrix written out, (m, n) or (B, m, n), from its shorter side."""
@@ -262,7 +263,7 @@ class OperatorProducts(Products):
         given = f"on a vector of shape {x.shape} and dtype {x.dtype}"
         try:
             result = np.asarray(self.calls[which](x))
-        except NotImplementedError as error:
+        except NotImplementedError as error:  # what SciPy raises for a missing rmatvec
             raise TypeError(f"{name} must be defined: the norm needs both products") from error
         except ValueError as error:  # SciPy's own complaint about the result's shape among them
             raise ValueError(f"{name} failed {given}: {error}") from error

@@ -130,11 +130,10 @@ def conv_spectral_norm(
     )  # fmt: skip
     rng = np.random.default_rng(rng)
 
+    products = _conv_products(conv, common_dtype(array))
     if method != "lanczos" and _is_periodic(conv):
-        products = Products(shape=conv.shape, dtype=common_dtype(array))
         found = _by_frequencies(conv, rtol, failure_prob, rng, method, max_iter, n_threads)
     else:
-        products = _conv_products(conv, common_dtype(array))
         found = norm_interval(products, rtol, failure_prob, rng, method, max_iter)
     return found.bounds(products, rtol, failure_prob)
 

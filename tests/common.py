@@ -1,0 +1,48 @@
+"""What several test files use."""
+
+import subprocess
+import sys
+
+import numpy as np
+
+
+def orthogonal(rng, n):
+    return np.linalg.qr(rng.standard_normal((n, n)))[0]
+
+
+def with_singular_values(rng, sigma, shape):
+    m, n = shape
+    size = min(m, n)
+    left, right = orthogonal(rng, m)[:, :size], orthogonal(rng, n)[:, :size]
+    return (left * sigma) @ right.T
+
+
+def hard_matrices(rng, shape):
+    """Spectra that flatter nobody, by name."""
+    m, n = shape
+    size = min(m, n)
+    index = np.arange(size)
+    return {
+        "gaussian": rng.standard_normal(shape),
+        "orthogonal": with_singular_values(rng, np.ones(size), shape),
+        "rank one": np.outer(rng.standard_normal(m), rng.standard_normal(n)),
+        "ones": np.ones(shape),
+        "projection": with_singular_values(rng, index < (size + 1) // 2, shape),
+        "cluster": with_singular_values(rng, 1 - 1e-6 * index, shape),
+        "tight cluster": with_singular_values(rng, 1 - 1e-10 * index, shape),
+        "graded": with_singular_values(rng, 10.0**-index, shape),
+        "graded rows": rng.standard_normal(shape) * 10.0 ** -np.arange(m)[:, None],
+        "diagonal": np.eye(m, n) * np.arange(1, n + 1),
+        "zero": np.zeros(shape),
+        "one entry": np.eye(1, m * n, m * n // 2).reshape(shape),
+        "nilpotent": np.eye(m, n, 1) * 50.0 + np.eye(m, n) * 0.9,
+    }
+
+
+def run_python(code):
+    """The words that a fresh interpreter prints."""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.split()
