@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Builds and runs the tests of the kernels: under ASan and UBSan, without vector types, for aarch64, and
-# with the warnings of gcc and clang as errors.  What is not installed is left out with a notice.
+# Builds and runs the tests of the kernels: under ASan and UBSan, without vector types, optimised, and
+# with the warnings of gcc and clang as errors; with the argument "aarch64", those for that processor
+# instead, under qemu.  What is not installed is left out with a notice.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 build=$(mktemp -d)
@@ -13,6 +14,14 @@ warnings=(-Wall -Wextra -Werror)
 # AddressSanitizer sees what the checks left out of UBSan look for, at a third of the compile time.
 sanitizers=(-fsanitize=address,undefined -fno-sanitize=null,object-size,pointer-overflow
     -fno-sanitize-recover=all -fno-omit-frame-pointer -g1)
+
+# later COMMAND...: to be run with the others, as many at a time as there are processors.
+runs=()
+later() { runs+=("$*"); }
+run_all() {
+    printf '%s\n' "${runs[@]}" | xargs -P "$jobs" -I COMMAND bash -c \
+        'said=$(COMMAND 2>&1) && status=0 || status=1; printf "%s\n" "$said"; exit $status'
+}
 
 header() { printf '\n-- %s (%d s)\n' "$*" $SECONDS; }
 
@@ -30,48 +39,51 @@ compile() {
         "${command[@]}" "${flags[@]}"
 }
 
-header "gcc, AddressSanitizer and UndefinedBehaviorSanitizer: baseline and $widest"
+if [[ ${1:-} == aarch64 ]]; then
+    arm=$(command -v aarch64-linux-gnu-gcc || true)
+    qemu=$(command -v qemu-aarch64 || command -v qemu-aarch64-static || true)
+    if [[ -z $arm || -z $qemu ]]; then
+        echo "NOTICE: no aarch64-linux-gnu-gcc or no qemu-aarch64 here; nothing run for aarch64"
+        exit 0
+    fi
+    header "aarch64"
+    compile aarch64 "$arm" -O1 "${warnings[@]}" -- csrc/*.c tests/c/*.c
+    "$arm" -static "$build"/aarch64/*.o -lm -o "$build/aarch64/run"
+    "$qemu" "$build/aarch64/run"
+    header "done"
+    exit 0
+fi
+
+header "compiling: gcc, AddressSanitizer and UndefinedBehaviorSanitizer, baseline and $widest"
 compile sanitized gcc -O0 "${warnings[@]}" "${sanitizers[@]}" -- "csrc/variant_$widest.c" \
     csrc/variant_baseline.c csrc/dispatch.c tests/c/*.c
 compile sanitized gcc -O0 -- "csrc/variant_$idle.c"
 gcc "${sanitizers[@]}" "$build"/sanitized/*.o -lm -o "$build/sanitized/run"
-"$build/sanitized/run" baseline
-"$build/sanitized/run" "$widest"
+later "$build/sanitized/run" baseline
+later "$build/sanitized/run" "$widest"
 
-header "gcc without vector types, under the sanitizers"
+header "compiling: gcc without vector types, under the sanitizers"
 cp -r "$build/sanitized" "$build/plain"
 compile plain gcc -O0 "${warnings[@]}" "${sanitizers[@]}" -DJM_PLAIN_C -- csrc/variant_baseline.c
 gcc "${sanitizers[@]}" "$build"/plain/*.o -lm -o "$build/plain/run"
-"$build/plain/run" baseline
+later "$build/plain/run" baseline
 
-header "gcc -O2, warnings as errors"
+header "compiling: gcc -O2, warnings as errors"
 compile optimised gcc -O2 "${warnings[@]}" -- csrc/*.c tests/c/*.c
 gcc "$build"/optimised/*.o -lm -o "$build/optimised/run"
-"$build/optimised/run"
+later "$build/optimised/run"
 
 clang=$(command -v clang-19 || command -v clang || true)
 if [[ -n $clang ]]; then
-    header "$clang, warnings as errors"
+    header "compiling: $clang, warnings as errors"
     # A pragma that asks for unrolling is not obeyed at -O1, which is no defect.
     compile clang "$clang" -O1 "${warnings[@]}" -Wno-pass-failed -- csrc/*.c tests/c/*.c
     "$clang" "$build"/clang/*.o -lm -o "$build/clang/run"
-    "$build/clang/run"
+    later "$build/clang/run"
 else
     echo "NOTICE: no clang here; its warnings are not checked"
 fi
 
-arm=$(command -v aarch64-linux-gnu-gcc || true)
-if [[ -n $arm ]]; then
-    header "aarch64"
-    compile aarch64 "$arm" -O1 "${warnings[@]}" -- csrc/*.c tests/c/*.c
-    "$arm" -static "$build"/aarch64/*.o -lm -o "$build/aarch64/run"
-    qemu=$(command -v qemu-aarch64 || command -v qemu-aarch64-static || true)
-    if [[ -n $qemu ]]; then
-        "$qemu" "$build/aarch64/run"
-    else
-        echo "NOTICE: no qemu-aarch64 here; the aarch64 kernels are compiled but not run"
-    fi
-else
-    echo "NOTICE: no aarch64-linux-gnu-gcc here; the kernels are not compiled for aarch64"
-fi
+header "running"
+run_all
 header "done"
