@@ -197,10 +197,15 @@ def test_csrc_knows_nothing_of_python_threads_or_memory():
             assert name not in text, f"{path.name} includes {name}"
 
 
+def binding():
+    """The text of _kernels.pyx and of the parts it includes."""
+    parts = [PACKAGE / "_kernels.pyx", *sorted(PACKAGE.glob("_kernels_*.pxi"))]
+    return "\n".join(path.read_text(encoding="utf-8") for path in parts)
+
+
 @pytest.mark.parametrize("name", kernels())
 def test_every_kernel_has_a_binding(name):
-    binding = (PACKAGE / "_kernels.pyx").read_text(encoding="utf-8")
-    assert re.search(rf"\bactive\.{name}(_one)?\[", binding), f"_kernels.pyx never picks {name}"
+    assert re.search(rf"\bactive\.{name}(_one)?\[", binding()), f"the binding never picks {name}"
 
 
 @pytest.mark.parametrize("name", kernels())
@@ -229,9 +234,8 @@ def test_every_chain_kernel_is_in_the_c_api(name):
 
 def test_every_slot_of_the_table_is_declared_in_the_binding():
     registry = (CSRC / "kernels.def").read_text(encoding="utf-8")
-    binding = (PACKAGE / "_kernels.pyx").read_text(encoding="utf-8")
     for _, name in KERNEL.findall(registry):
-        assert re.search(rf"\b{name}\[2\]", binding), f"_kernels.pyx does not declare {name}"
+        assert re.search(rf"\b{name}\[2\]", binding()), f"the binding does not declare {name}"
 
 
 def test_importing_the_package_imports_no_optional_dependency():
@@ -245,8 +249,7 @@ def test_importing_the_package_imports_no_optional_dependency():
 def test_the_stub_declares_what_the_binding_defines():
     stub = ast.parse((PACKAGE / "_kernels.pyi").read_text(encoding="utf-8"))
     declared = {f.name: [a.arg for a in f.args.args] for f in stub.body if isinstance(f, FUNCTION)}
-    binding = (PACKAGE / "_kernels.pyx").read_text(encoding="utf-8")
     defined = {}
-    for name, arguments in re.findall(r"^def (\w+)\(([^)]*)\)", binding, re.MULTILINE):
+    for name, arguments in re.findall(r"^def (\w+)\(([^)]*)\)", binding(), re.MULTILINE):
         defined[name] = [a.split()[-1] for a in arguments.split(",") if a.strip()]
     assert declared == defined

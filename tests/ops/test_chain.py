@@ -224,6 +224,23 @@ def test_chain_kernels_do_not_depend_on_threads_or_batch(isa, dtype, rng, n):
         )
 
 
+@pytest.mark.parametrize(
+    ("call", "n", "fields"),
+    [
+        (jm.chain_product, 330, ["mantissa", "exponent"]),
+        (jm.lyapunov_spectrum, 205, ["exponents", "stderr"]),
+        (jm.chain_log_svdvals, 80, ["values", "error"]),
+    ],
+)
+def test_one_layer_may_be_a_long_item_and_threads_more_than_items(isa, rng, call, n, fields):
+    """Long items keep a workspace each, however few layers they have."""
+    weights = rng.standard_normal((2, 1, n, n))
+    options = {"rng": 1} if call is jm.lyapunov_spectrum else {}
+    many, one = (call(weights, n_threads=n_threads, **options) for n_threads in (8, 1))
+    for field in fields:
+        np.testing.assert_array_equal(getattr(many, field), getattr(one, field))
+
+
 def test_long_items_taken_in_layer_ranges_give_the_same_bits(isa, dtype, rng):
     """An item of more than about 3e7 flops is worked on in ranges, a shorter one in one go."""
     n = 40
