@@ -16,7 +16,7 @@ CSRC = ROOT / "csrc"
 LAYERS = {
     "kernels": {"_kernels", "cython_api"},
     "base": {"_status", "_validate"},
-    "descriptions": {"activations", "factors", "factors.*"},
+    "descriptions": {"activations", "activations.*", "factors", "factors.*"},
     "reference": {"reference", "reference.*"},
     "policy": {"_backend", "_config", "_threads"},
     "ops": {"ops", "ops.*"},
@@ -43,6 +43,7 @@ MAY_IMPORT = {
 # Methods that hand their object to a later layer, which they import when called.
 HANDED_ON = {
     ("_config", ""),  # the version
+    ("activations._table", "ops.moments"),  # a summary, not part of a description
     ("network", "interop.sklearn"),
     ("network", "interop.torch"),
     ("diagnostics", "report"),

@@ -36,7 +36,9 @@ def public_functions():
     found = {getattr(jacometry, name) for name in jacometry.__all__}
     for module in public_modules():
         for name, value in vars(module).items():
-            if not name.startswith("_") and getattr(value, "__module__", None) == module.__name__:
+            home = getattr(value, "__module__", None) or ""
+            is_own = home == module.__name__ or home.startswith(f"{module.__name__}._")
+            if not name.startswith("_") and is_own:
                 found.add(value)
     for value in sorted(found, key=lambda v: (v.__module__, v.__qualname__)):
         if inspect.isfunction(value):

@@ -354,8 +354,8 @@ def _rate(log_norm: np.ndarray) -> tuple[float, float]:
 
 
 def _saturation_limit(activation: Any) -> float | None:
-    """The slope below which a smooth activation that levels off on both sides is saturated."""
-    if activation.kinks:
+    """The slope below which an activation that levels off smoothly on both sides is saturated."""
+    if activation.jumps:
         return None
     steepest = activation.lipschitz
     far = np.abs(activation.slope(np.array([-1e6, -1e3, 1e3, 1e6])))

@@ -26,7 +26,7 @@ __all__ = ["Layer", "LayerState", "Network"]
 
 _MEMBER = re.compile(r"(weights|biases)_(0|[1-9][0-9]{0,5})")
 # phi(c x) = c phi(x) for c > 0: their signals can be rescaled without changing a slope.
-_HOMOGENEOUS = ("identity", "relu", "leaky_relu")
+_HOMOGENEOUS = ("identity", "relu", "leaky_relu", "prelu", "abs")
 # Signals of such layers are rescaled when their largest entry leaves 2**+-_COMFORTABLE.
 _COMFORTABLE = 200
 
@@ -520,7 +520,7 @@ def is_built_in(activation: _activations.Activation, names: Sequence[str]) -> bo
     -------
     bool
     """
-    return activation.kernel_id is not None and activation.name in names
+    return activation.is_built_in and activation.name in names
 
 
 def _ldexp(values: np.ndarray, exponent: np.ndarray) -> np.ndarray:

@@ -361,7 +361,7 @@ def test_without_the_check_nan_and_infinity_propagate(isa, name):
         ({"sigma_b": [-0.25]}, r"sigma_b must be >= 0, got -0\.25 at index \(0,\)"),
         ({"sigma_w": math.nan}, r"sigma_w must be finite, got nan"),
         ({"q": np.ones(2), "sigma_w": np.ones(3)}, r"broadcast.*q \(2,\), sigma_w \(3,\)"),
-        ({"activation": "swish"}, r"activation must be one of .*got 'swish'"),
+        ({"activation": "swash"}, r"activation must be one of .*got 'swash'"),
         ({"n_threads": 0}, "n_threads must be at least 1"),
     ],
 )
