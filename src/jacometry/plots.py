@@ -1,4 +1,4 @@
-"""Figures of gradient-flow reports, drawn with matplotlib (the ``plot`` extra)."""
+"""Figures of gradient-flow reports and activations, drawn with matplotlib (``plot`` extra)."""
 
 from __future__ import annotations
 
@@ -8,11 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ._activation_plots import activation_curves
+from ._plot_style import Palette, new_axes, prepared, tidy
+
 if TYPE_CHECKING:
     from .diagnostics import GradientFlowReport
 
 __all__ = [
     "Palette",
+    "activation_curves",
     "gradient_profile",
     "layer_norms",
     "new_axes",
@@ -23,60 +27,6 @@ __all__ = [
 _LN_10 = math.log(10.0)
 _MARKED = 60  # more layers than this are drawn as plain lines
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
-
-
-class Palette:
-    """Colours by role.
-
-    Parameters
-    ----------
-    series : sequence of str, optional
-        Colours of measured curves, used in turn.
-    theory : str, optional
-        Colour of predictions.
-    ink : str, optional
-        Text and axes.
-    grid : str, optional
-        Grid lines.
-    """
-
-    def __init__(
-        self,
-        series: Sequence[str] = ("#2563eb", "#dc2626", "#059669", "#9333ea", "#b45309"),
-        theory: str = "#d97706",
-        ink: str = "#333333",
-        grid: str = "#d4d4d8",
-    ) -> None:
-        self.series = tuple(series)
-        self.theory = theory
-        self.ink = ink
-        self.grid = grid
-
-
-def new_axes(width: float = 7.0, height: float = 3.6) -> Any:
-    """Axes in a new pyplot figure.
-
-    Parameters
-    ----------
-    width, height : float, optional
-        Inches.
-
-    Returns
-    -------
-    matplotlib.axes.Axes
-
-    Raises
-    ------
-    ImportError
-        Without the ``plot`` extra, naming it.
-    """
-    try:
-        from matplotlib import pyplot
-    except ImportError as error:
-        raise ImportError(
-            "matplotlib is needed to draw figures: pip install 'jacometry[plot]'"
-        ) from error
-    return pyplot.subplots(figsize=(width, height), layout="constrained")[1]
 
 
 def gradient_profile(
@@ -98,7 +48,7 @@ def gradient_profile(
     -------
     matplotlib.axes.Axes
     """
-    ax, palette = _prepared(ax, palette)
+    ax, palette = prepared(ax, palette)
     alone = len(reports) == 1
     for k, report in enumerate(reports):
         colour = palette.series[k % len(palette.series)]
@@ -147,7 +97,7 @@ def signal_profile(
     -------
     matplotlib.axes.Axes
     """
-    ax, palette = _prepared(ax, palette)
+    ax, palette = prepared(ax, palette)
     numbers = np.arange(1, len(report.layers) + 1)
     with np.errstate(divide="ignore", invalid="ignore"):
         size = _decades(0.5 * np.log(report.layers["forward_variance"]))
@@ -183,7 +133,7 @@ def unit_shares(
     -------
     matplotlib.axes.Axes
     """
-    ax, palette = _prepared(ax, palette)
+    ax, palette = prepared(ax, palette)
     numbers = np.arange(1, len(report.layers) + 1)
     for name, label, colour, shift in (
         ("saturation", "saturated", palette.series[4 % len(palette.series)], -0.2),
@@ -218,7 +168,7 @@ def layer_norms(
     -------
     matplotlib.axes.Axes
     """
-    ax, palette = _prepared(ax, palette)
+    ax, palette = prepared(ax, palette)
     numbers = np.arange(1, len(report.layers) + 1)
     with np.errstate(divide="ignore", invalid="ignore"):
         single = np.log(report.layers["norm_upper"])
@@ -239,10 +189,6 @@ def layer_norms(
     ax.set_ylabel("spectral norm", color=palette.ink)
     _finish(ax, palette, decades=True)
     return ax
-
-
-def _prepared(ax: Any, palette: Palette | None) -> tuple[Any, Palette]:
-    return new_axes() if ax is None else ax, palette or Palette()
 
 
 def _decades(logs: np.ndarray) -> np.ndarray:
@@ -269,13 +215,7 @@ def _finish(ax: Any, palette: Palette, *, decades: bool, least: float = 2.0) -> 
             ax.set_ylim(middle - least / 2, middle + least / 2)
         ax.yaxis.set_major_locator(MaxNLocator(nbins=7, steps=[1, 2, 5, 10], integer=True))
         ax.yaxis.set_major_formatter(FuncFormatter(_power_of_ten))
-    ax.grid(True, color=palette.grid, lw=0.6)
-    ax.set_axisbelow(True)
-    ax.tick_params(colors=palette.ink, length=0)
-    for side, spine in ax.spines.items():
-        spine.set_visible(side in ("left", "bottom"))
-        spine.set_color(palette.grid)
-    ax.legend(frameon=False, labelcolor=palette.ink, fontsize="small", loc="best")
+    tidy(ax, palette)
 
 
 def _power_of_ten(value: float, _position: int | None = None) -> str:

@@ -20,8 +20,10 @@ def to_network(module: Any) -> Network:
     Parameters
     ----------
     module : torch.nn.Sequential
-        Of Linear, Flatten, Identity, Dropout (in evaluation mode), ReLU, LeakyReLU, Tanh, Sigmoid,
-        GELU (exact form) and further Sequentials.
+        Of Linear, Flatten, Identity, Dropout (in evaluation mode), further Sequentials, and the
+        activations ReLU, LeakyReLU, PReLU (with one slope), ReLU6, ELU, SELU, CELU, GELU (both
+        forms), SiLU, Mish, Softplus, Tanh, Sigmoid, Softsign, Hardtanh (from -1 to 1), Hardsigmoid
+        and Hardswish.
 
     Returns
     -------
@@ -95,25 +97,50 @@ def _nodes(nn: Any, module: Any, prefix: str) -> Iterator[tuple[str, Any]]:
             yield qualified, node
 
 
+# Modules without parameters, by class.
+_PLAIN = {
+    "ReLU": activations.relu,
+    "ReLU6": activations.relu6,
+    "SELU": activations.selu,
+    "SiLU": activations.silu,
+    "Mish": activations.mish,
+    "Tanh": activations.tanh,
+    "Sigmoid": activations.sigmoid,
+    "Softsign": activations.softsign,
+    "Hardsigmoid": activations.hard_sigmoid,
+    "Hardswish": activations.hard_swish,
+}
+
+
 def _activation(nn: Any, node: Any, shown: str) -> activations.Activation:
-    if isinstance(node, nn.LeakyReLU):
+    # A user's subclass may compute something else.
+    same = [c for c in type(node).__mro__ if getattr(c, "forward", None) is type(node).forward]
+    kind = next((c.__name__ for c in same if getattr(nn, c.__name__, None) is c), "")
+    if kind in _PLAIN:
+        return _PLAIN[kind]()
+    if kind == "LeakyReLU":
         return activations.leaky_relu(float(node.negative_slope))
-    if isinstance(node, nn.GELU):
-        if node.approximate != "none":
-            raise UnsupportedModelError(
-                f"{shown} has approximate={node.approximate!r}; only the exact form is understood"
-            )
-        return activations.gelu()
-    for kind, make in (
-        (nn.ReLU, activations.relu),
-        (nn.Tanh, activations.tanh),
-        (nn.Sigmoid, activations.sigmoid),
-    ):
-        if isinstance(node, kind):
-            return make()
+    if kind == "PReLU" and node.num_parameters == 1:
+        return activations.prelu(float(node.weight.detach()))
+    if kind == "ELU":
+        return activations.elu(float(node.alpha))
+    if kind == "CELU":
+        return activations.celu(float(node.alpha))
+    if kind == "Softplus" and node.threshold >= 20:  # beyond it is x: the same to 2e-9
+        return activations.softplus(float(node.beta))
+    if kind == "GELU":
+        return activations.gelu() if node.approximate == "none" else activations.gelu_tanh()
+    if kind == "Hardtanh" and (node.min_val, node.max_val) == (-1.0, 1.0):
+        return activations.hard_tanh()
     hint = ""
-    if isinstance(node, (nn.Softmax, nn.LogSoftmax)):
+    if kind in ("Softmax", "LogSoftmax"):
         hint = "; leave it out and analyse the logits: it belongs to the loss"
+    elif kind == "PReLU":
+        hint = f" with {node.num_parameters} slopes; only one for all units is"
+    elif kind == "Softplus":
+        hint = f" with threshold {node.threshold}; only from 20 on is it"
+    elif kind == "Hardtanh":
+        hint = f" between {node.min_val} and {node.max_val}; only between -1 and 1 is it"
     raise UnsupportedModelError(f"{shown} is not understood{hint}")
 
 
