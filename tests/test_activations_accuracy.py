@@ -100,7 +100,7 @@ def test_selu_constants_are_those_of_the_paper():
             return mp.exp(-(x**2) / 2) / mp.sqrt(2 * mp.pi)
 
         def mean(power):
-            cuts = [-mp.inf, 0, mp.inf]
+            cuts = [-14, -6, 0, 6, 14]  # beyond, 14**2 exp(-98) is left out
             return mp.quad(lambda x: value(x) ** power * density(x), cuts)
 
         assert abs(mean(1)) < 1e-25

@@ -35,7 +35,7 @@ def problems(report):
 # ------------------------------------------------------------------------------------- the figures
 
 
-@pytest.mark.parametrize("activation", ["tanh", "relu", "sigmoid", "gelu"])
+@pytest.mark.parametrize("activation", ["tanh", "relu", "sigmoid", "gelu", "softsign", "relu6"])
 @pytest.mark.parametrize("loss", ["cross_entropy", "mse"])
 def test_every_figure_agrees_with_its_definition(activation, loss, rng):
     widths, n = (6, 7, 5, 7, 4), 9
@@ -74,13 +74,13 @@ def test_every_figure_agrees_with_its_definition(activation, loss, rng):
         assert row["norm_lower"] <= values[:, 0].max() * (1 + 1e-12)
         assert row["norm_upper"] >= values[:, 0].max() * (1 - 1e-12)
         assert row["norm_upper"] <= row["norm_lower"] * 1.02
-        if activation != "relu":
+        if activation not in ("relu", "relu6"):
             condition = np.median(values[:, 0] / values[:, -1])
             assert row["condition"] == pytest.approx(condition, rel=1e-6)
         largest = np.linalg.norm(derivative, 2, axis=(1, 2)).max()
         assert row["cumulative_log_norm"] == pytest.approx(math.log(largest), abs=0.01)
         assert row["dead"] == np.mean((slopes[k] == 0).all(axis=0))
-        if k < 3 and activation in ("tanh", "sigmoid"):
+        if k < 3 and activation in ("tanh", "sigmoid", "softsign"):
             limit = 0.05 * net.layers[k].activation.lipschitz
             assert row["saturation"] == np.mean(np.abs(slopes[k]) < limit)
         else:
@@ -121,7 +121,7 @@ def test_gradient_of_a_chain_of_orthogonal_layers_is_exact(rng):
 
 
 @pytest.mark.parametrize(("scale", "verdict"), [(1e-30, "vanishing"), (1e30, "exploding")])
-@pytest.mark.parametrize("activation", ["relu", "identity"])
+@pytest.mark.parametrize("activation", ["relu", "identity", "abs", "prelu"])
 def test_no_depth_and_no_scale_overflows(scale, verdict, activation, rng):
     net = Network.from_arrays([np.full((3, 3), scale)] * 200, activations=activation)
     report = analyze(net, np.ones((2, 3)), rng=0)

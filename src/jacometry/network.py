@@ -479,8 +479,8 @@ class Network:
 
         Notes
         -----
-        After identity, ReLU and leaky ReLU a sample is rescaled by a power of two when it leaves
-        ``2**+-200``, which is exact and changes no slope.  Memory: one layer's state.
+        After identity, abs and (leaky, parametric) ReLU a sample is rescaled by a power of two when
+        it leaves ``2**+-200``, which is exact and changes no slope.  Memory: one layer's state.
         """
         h = x.astype(np.float64)
         exponent = np.zeros(len(h), np.int64)

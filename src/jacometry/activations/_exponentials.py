@@ -20,6 +20,8 @@ SQRT_2PI = math.sqrt(2.0 * math.pi)
 _SQRT_HALF = math.sqrt(0.5)
 _SPLITTER = 2.0**27 + 1.0
 _NORMAL_END = -700.0
+# A block and what is computed on the way to its results stay in the cache.
+_BLOCK = 2**12
 
 
 def in_double(function: Callable[..., np.ndarray]) -> Callable[..., np.ndarray]:
@@ -27,9 +29,13 @@ def in_double(function: Callable[..., np.ndarray]) -> Callable[..., np.ndarray]:
 
     @wraps(function)
     def evaluated(x: np.ndarray, **parameters: float) -> np.ndarray:
+        flat, result = x.reshape(-1), np.empty(x.shape, x.dtype)
+        out = result.reshape(-1)
         with np.errstate(all="ignore"):
-            result = function(x.astype(np.float64, copy=False), **parameters)
-            return result.astype(x.dtype, copy=False)
+            for first in range(0, x.size, _BLOCK):
+                block = slice(first, first + _BLOCK)
+                out[block] = function(flat[block].astype(np.float64, copy=False), **parameters)
+        return result
 
     return evaluated
 
@@ -52,7 +58,9 @@ def scaled_exp(
     `rest` is so small that its square does not count.
     """
     normal = np.maximum(exponent, _NORMAL_END)
-    return (factor * (1 + rest)) * np.exp(normal) * np.exp(exponent - normal)
+    scaled = (factor * (1 + rest)) * np.exp(normal)
+    beyond = exponent - normal
+    return scaled * np.exp(beyond) if beyond.any() else scaled
 
 
 def half_square(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -66,6 +74,12 @@ def normal_density(x: np.ndarray, factor: np.ndarray | float = 1.0) -> np.ndarra
     return scaled_exp(factor / SQRT_2PI, *half_square(x))
 
 
-def normal_tail(x: np.ndarray) -> np.ndarray:
-    """``P(Z <= x) / exp(-x**2 / 2)`` for x <= 0."""
-    return special.erfcx(-x * _SQRT_HALF) / 2
+def normal_tail(size: np.ndarray, factor: np.ndarray) -> np.ndarray:
+    """``factor P(Z > size)`` for arrays ``0 <= size <= GAUSSIAN_END``."""
+    tail = factor * special.ndtr(-size)
+    # Its relative error grows as size**2.
+    is_far = size > 1.0
+    far = size[is_far]
+    scale = factor[is_far] * special.erfcx(far * _SQRT_HALF) / 2
+    tail[is_far] = scaled_exp(scale, *half_square(far))
+    return tail

@@ -4,14 +4,11 @@ import math
 from functools import partial
 
 import numpy as np
-from scipy import special
 
 from ._activation import Activation, built_in
 from ._exponentials import (
     EXP_END,
     GAUSSIAN_END,
-    SQRT_2PI,
-    half_square,
     in_double,
     normal_density,
     normal_tail,
@@ -300,23 +297,16 @@ def _softplus_curvature(x: np.ndarray, *, beta: float) -> np.ndarray:
 
 @in_double
 def _gelu(x: np.ndarray) -> np.ndarray:
-    below = np.clip(x, -GAUSSIAN_END, 0.0)
-    return np.where(
-        x > 0,
-        x * special.ndtr(x),
-        scaled_exp(below * normal_tail(below), *half_square(below)),
-    )
+    size = np.minimum(np.abs(x), GAUSSIAN_END)
+    lost = normal_tail(size, size)
+    return np.where(x > 0, x - lost, -lost)
 
 
 @in_double
 def _gelu_slope(x: np.ndarray) -> np.ndarray:
-    near = np.clip(x, -GAUSSIAN_END, GAUSSIAN_END)
-    below = np.minimum(near, 0.0)
-    return np.where(
-        x > 0,
-        special.ndtr(near) + normal_density(near, near),
-        scaled_exp(normal_tail(below) + below / SQRT_2PI, *half_square(below)),
-    )
+    size = np.minimum(np.abs(x), GAUSSIAN_END)
+    lost = normal_tail(size, np.ones_like(size)) - normal_density(size, size)
+    return np.where(x > 0, 1 - lost, lost)
 
 
 @in_double
