@@ -243,8 +243,14 @@ def test_inputs_that_are_not_real_are_rejected(x):
         (lambda: activations.softplus(math.nan), r"beta must lie in \[1e-100, 1e100\], got nan"),
         (
             lambda: Activation(np.tanh, np.cos, kinks=[math.inf]),
-            "kinks must be a sequence of finite",
+            r"kinks must be finite numbers in ascending order, got \[inf\]",
         ),
+        (
+            lambda: Activation(np.tanh, np.cos, kinks=[1.0, 0.0]),
+            r"kinks must be finite numbers in ascending order, got \[1.0, 0.0\]",
+        ),
+        (lambda: Activation(np.tanh, np.cos, kinks=[1.0, 1.0]), "kinks must be finite"),
+        (lambda: Activation(np.tanh, np.cos, kinks=1.0), "kinks must be finite"),
         (lambda: Activation(np.tanh, np.cos, lipschitz=-1.0), "lipschitz must be >= 0, got -1.0"),
     ],
 )

@@ -1,6 +1,7 @@
 """The analysis against autograd-free references, closed forms, and networks made to be ill."""
 
 import math
+from functools import partial
 from itertools import pairwise
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 from jacometry import UnsupportedModelError
 from jacometry._verdict import float_range, segments
 from jacometry.diagnostics import Finding, GradientFlowReport, analyze, compare
+from jacometry.initializers import gaussian
 from jacometry.network import Network
 from jacometry.ops.chain import chain_product
 
@@ -442,3 +444,14 @@ def test_reports_are_what_they_say(rng):
     scalars = report.scalars()
     assert scalars["gradient_log_norm/1"] == report.layers["gradient_log_norm"][0]
     assert all(isinstance(value, float) for value in scalars.values())
+
+
+@pytest.mark.parametrize("activation", ["tanh", "softsign", "hard_tanh", "gelu", "mish"])
+def test_weak_weights_get_the_weight_scale_of_their_activation(activation, rng):
+    draw = partial(gaussian, gain=0.3)
+    net = Network.random([20] * 31, activation, draw, rng=rng)
+    text = " ".join(analyze(net, rng.standard_normal((8, 20)), rng=0).advice)
+    gains = {"gelu": "1.48", "mish": "1.44"}  # 1 / sqrt(E phi'**2); odd ones are linear near 0
+    expected = f"Initialise for {activation}: weights with sigma_w = sqrt(fan_in Var W) = "
+    assert f"{expected}{gains.get(activation, '1')}. " in text
+    assert ("Use ReLU, or a relative" in text) == (activation not in gains)

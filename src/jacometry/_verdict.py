@@ -30,6 +30,10 @@ _Z_NOTE = 4.0
 _NORM_PRODUCT_NOTE = 2.0  # decades by which the product of norms overstates the norm of the product
 _FEATURE_RATIO = 30.0  # largest over median root mean square of an input feature
 _INPUT_RMS = (0.1, 10.0)
+_SATURATING = ("sigmoid", "tanh", "erf", "softsign", "hard_tanh", "hard_sigmoid")
+# Saturating ones that are odd: without biases their edge of chaos is at q = 0, where they are
+# linear.
+_LINEAR_AT_ZERO = ("tanh", "erf", "softsign", "hard_tanh")
 _DEEP = 10  # layers from which residual connections or normalisation are worth their cost
 
 
@@ -445,7 +449,7 @@ def advise(
         )
     if sick and hidden:
         advice += _initialisation_advice(network, measured)
-    saturates = any(is_built_in(phi, ("sigmoid", "tanh", "erf")) for phi in hidden)
+    saturates = any(is_built_in(phi, _SATURATING) for phi in hidden)
     if saturates and verdict in ("vanishing", "collapsed", "broken"):
         advice.append(
             "Use ReLU, or a relative of it, in the hidden layers, with He initialisation. Its "
@@ -503,7 +507,7 @@ def _initialisation_advice(network: Network, measured: Measurement) -> list[str]
             "with sigma_w near 1."
         ]
     target = 1.0 / math.sqrt(float(gaussian_moments(phi, 1.0).dphi2))
-    if is_built_in(phi, ("tanh", "erf")):
+    if is_built_in(phi, _LINEAR_AT_ZERO):
         # At q = 0 both are linear: the edge of chaos with zero biases.
         target = 1.0 / float(phi.slope(np.array(0.0)))
     if abs(math.log(actual / target)) < math.log(1.2) if actual > 0 else False:

@@ -43,7 +43,8 @@ class Activation:
     d2phi : callable, optional
         Its second derivative away from the kinks.  None: differences of `dphi`, see `curvature`.
     kinks : sequence of float, optional
-        Where phi or one of its first two derivatives is not smooth.  Quadratures split there.
+        Where phi or one of its first two derivatives is not smooth, ascending.  Quadratures split
+        there.
     lipschitz : float, optional
         The least Lipschitz constant.  None: the largest ``abs`` of `slope_range`.
     name : str, optional
@@ -54,7 +55,6 @@ class Activation:
     phi, dphi, d2phi : callable
         As given.
     kinks : tuple of float
-        Ascending.
     name : str
     kernel_id : int or None
         Number of the compiled kernel that knows this activation; None if there is none.
@@ -120,15 +120,15 @@ class Activation:
                     f"{argument} must be a vectorised callable, got {type(function).__name__}"
                 )
         places = np.asarray(kinks, dtype=np.float64)
-        if places.ndim != 1 or not np.isfinite(places).all():
-            raise ValueError(f"kinks must be a sequence of finite numbers, got {kinks!r}")
+        if places.ndim != 1 or not np.isfinite(places).all() or not (np.diff(places) > 0).all():
+            raise ValueError(f"kinks must be finite numbers in ascending order, got {kinks!r}")
         if lipschitz is not None and not lipschitz >= 0:
             raise ValueError(f"lipschitz must be >= 0, got {lipschitz!r}")
         self._fill(
             phi=phi,
             dphi=dphi,
             d2phi=d2phi,
-            kinks=tuple(float(kink) for kink in np.unique(places)),
+            kinks=tuple(places.tolist()),
             name=getattr(phi, "__name__", type(phi).__name__) if name is None else str(name),
             kernel_id=None,
             parameters=(),
