@@ -53,6 +53,19 @@ def test_huge_and_infinite_inputs_raise_no_floating_point_flag(dtype, name):
     assert np.isnan(at_nan).all()
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_an_entry_does_not_depend_on_the_others(dtype, name, rng):
+    """Nor on strides: 9001 entries are more than two blocks."""
+    activation = get(name)
+    x = (4 * rng.standard_normal(9001)).astype(dtype)
+    x[::1000] *= 200  # some underflow
+    for function in (activation.value, activation.slope, activation.curvature):
+        together = function(x)
+        np.testing.assert_array_equal(function(x[::-1])[::-1], together)
+        np.testing.assert_array_equal(function(x.reshape(1, -1)[:, 3::7])[0], together[3::7])
+        np.testing.assert_array_equal([function(v) for v in x[::500]], together[::500])
+
+
 # What each tends to at -infinity and at +infinity.
 LIMITS = dict.fromkeys(NAMES, (0.0, np.inf)) | {
     "identity": (-np.inf, np.inf),

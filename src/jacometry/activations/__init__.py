@@ -10,6 +10,8 @@ curvatures too except beside their own zeros, where terms of the order of 1 canc
 """
 
 from ._activation import Activation
+from ._gated import gelu, gelu_tanh, mish, silu
+from ._linear_units import celu, elu, selu, softplus
 from ._other import quadratic, sin
 from ._piecewise import (
     abs,
@@ -22,7 +24,6 @@ from ._piecewise import (
     relu,
     relu6,
 )
-from ._rectifying import celu, elu, gelu, gelu_tanh, mish, selu, silu, softplus
 from ._registry import get, names
 from ._saturating import erf, sigmoid, softsign, tanh
 from ._table import activation_table

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from . import _other, _piecewise, _rectifying, _saturating
+from . import _gated, _linear_units, _other, _piecewise, _saturating
 from ._activation import Activation, difference
 
 __all__ = ["get", "names"]
@@ -17,10 +17,10 @@ _FACTORIES: dict[str, Callable[[], Activation]] = {
     "relu": _piecewise.relu,
     "leaky_relu": _piecewise.leaky_relu,
     "prelu": _piecewise.prelu,
-    "elu": _rectifying.elu,
-    "selu": _rectifying.selu,
-    "celu": _rectifying.celu,
-    "softplus": _rectifying.softplus,
+    "elu": _linear_units.elu,
+    "selu": _linear_units.selu,
+    "celu": _linear_units.celu,
+    "softplus": _linear_units.softplus,
     "sigmoid": _saturating.sigmoid,
     "logistic": _saturating.sigmoid,
     "tanh": _saturating.tanh,
@@ -28,12 +28,12 @@ _FACTORIES: dict[str, Callable[[], Activation]] = {
     "hard_sigmoid": _piecewise.hard_sigmoid,
     "softsign": _saturating.softsign,
     "erf": _saturating.erf,
-    "gelu": _rectifying.gelu,
-    "gelu_tanh": _rectifying.gelu_tanh,
-    "silu": _rectifying.silu,
-    "swish": _rectifying.silu,
+    "gelu": _gated.gelu,
+    "gelu_tanh": _gated.gelu_tanh,
+    "silu": _gated.silu,
+    "swish": _gated.silu,
     "hard_swish": _piecewise.hard_swish,
-    "mish": _rectifying.mish,
+    "mish": _gated.mish,
     "sin": _other.sin,
     "abs": _piecewise.abs,
     "relu6": _piecewise.relu6,
