@@ -20,10 +20,10 @@ _KERNEL_IDS = {
     "leaky_relu": 1,
     "prelu": 1,
     "abs": 1,
-    "tanh": 2,
-    "sigmoid": 3,
-    "erf": 4,
-    "gelu": 5,
+    "erf": 2,
+    "gelu": 3,
+    "sin": 4,
+    "quadratic": 5,
 }
 # One object per built-in activation and parameters, so that `is` compares them.
 _BUILT_IN: dict[tuple[str, tuple[float, ...]], Activation] = {}
@@ -81,6 +81,7 @@ class Activation:
     """
 
     __slots__ = (
+        "__weakref__",
         "_lipschitz",
         "_slope_range",
         "d2phi",
@@ -145,7 +146,8 @@ class Activation:
         raise AttributeError(f"an Activation is immutable, got a new {attribute}")
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _restored, ({attribute: getattr(self, attribute) for attribute in self.__slots__},)
+        state = {a: getattr(self, a) for a in self.__slots__ if a != "__weakref__"}
+        return _restored, (state,)
 
     def __repr__(self) -> str:
         arguments = "".join(f", {parameter:g}" for parameter in self.parameters)
