@@ -116,6 +116,13 @@ def variance_map(
     out: np.ndarray,
     n_threads: int,
 ) -> bool: ...
+def call_function(
+    function: int,
+    wants_data: bool,
+    user_data: int,
+    x: np.ndarray,
+    out: np.ndarray,
+) -> None: ...
 def spectral_norm_gram(
     dtype: int,
     a: np.ndarray,

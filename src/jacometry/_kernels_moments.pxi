@@ -1,4 +1,4 @@
-"""gaussian_moments and variance_map: points in blocks of a grain."""
+"""gaussian_moments and variance_map: points in blocks of a grain.  Also the user's C functions."""
 
 # Cost of a moment in the unit of GRAIN, per activation id.
 cdef double[7] MOMENT_COST = [50.0, 50.0, 100.0, 100.0, 100.0, 50.0, 100.0]
@@ -106,3 +106,21 @@ cdef int run_blocks(item_kernel kernel, const void *call, Py_ssize_t n_points, i
     cdef Py_ssize_t count = n_blocks(n_points, block)
     cdef Plan cut = plan(count, 1, block * MOMENT_COST[activation_id], n_threads)
     return run_items(kernel, call, &cut, count, 1, 0, NULL)
+
+
+ctypedef double (*function_of_one)(double) noexcept nogil
+ctypedef double (*function_with_data)(double, void *) noexcept nogil
+
+
+def call_function(size_t function, bint wants_data, size_t user_data, x, out):
+    """out[i] = function(x[i]) for a C function at an address; float64, of the same length."""
+    cdef const double *argument = <const double *>address(x)
+    cdef double *result = <double *>output(out)
+    cdef Py_ssize_t i, n_items = x.size
+    with nogil:
+        if wants_data:
+            for i in range(n_items):
+                result[i] = (<function_with_data>function)(argument[i], <void *>user_data)
+        else:
+            for i in range(n_items):
+                result[i] = (<function_of_one>function)(argument[i])

@@ -7,7 +7,7 @@ import mpmath
 import numpy as np
 import pytest
 
-from jacometry import JacometryWarning, _kernels, activations
+from jacometry import _kernels, activations
 from jacometry.activations import Activation, get, leaky_relu, relu
 from jacometry.ops.moments import gaussian_moments, variance_map
 from jacometry.reference import activation as reference_activation
@@ -497,16 +497,6 @@ def test_a_bare_callable_gets_its_slope_by_differences():
         np.testing.assert_allclose(
             getattr(found, field), getattr(expected, field), rtol=accuracy, atol=1e-18
         )
-
-
-def test_an_undeclared_kink_is_warned_about():
-    with pytest.warns(JacometryWarning, match="'jump' settled to .* declare its kinks"):
-        gaussian_moments(Activation(np.abs, lambda x: np.sign(x - 0.3), name="jump"), 1.0)
-
-
-def test_an_activation_that_is_not_finite_is_an_error():
-    with pytest.raises(ValueError, match=r"phi of activation .* must be finite at the nodes"):
-        gaussian_moments(lambda x: np.full(x.shape, np.nan), 1.0)
 
 
 def test_user_activations_propagate_nan_and_have_the_limits_of_their_values():

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ._low_level import vectorised
+
 __all__ = ["Activation"]
 
 _Function = Callable[[np.ndarray], npt.ArrayLike]
@@ -37,7 +39,9 @@ class Activation:
     Parameters
     ----------
     phi : callable
-        The function: takes a float32 or float64 array, returns one of the same shape.
+        The function: takes a float32 or float64 array, returns one of the same shape.  For it and
+        its derivatives also a `scipy.LowLevelCallable` of signature ``double (double)`` or ``double
+        (double, void *)``, which is called in a compiled loop without the GIL.
     dphi : callable
         Its derivative, with a stated choice at each kink.
     d2phi : callable, optional
@@ -115,6 +119,8 @@ class Activation:
         lipschitz: float | None = None,
         name: str | None = None,
     ) -> None:
+        phi, dphi = vectorised("phi", phi), vectorised("dphi", dphi)
+        d2phi = vectorised("d2phi", d2phi)
         for argument, function in (("phi", phi), ("dphi", dphi), ("d2phi", d2phi)):
             if not callable(function) and not (argument == "d2phi" and function is None):
                 raise TypeError(

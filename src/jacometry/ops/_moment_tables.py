@@ -110,11 +110,14 @@ def fill(activation, q, run):
     if worst is None:
         return items, moments, None
     unsettled, exponent = worst
-    near = math.ldexp(1.0, exponent)
-    complaint = (
-        f"the moments of activation {activation.name!r} settled to {unsettled:.0e} only, not to "
-        f"{SETTLED:.0e}, near q = {near:.3g}; declare its kinks in an Activation"
-    )
+    what = f"the moments of activation {activation.name!r} near q = {math.ldexp(1.0, exponent):.3g}"
+    if math.isinf(unsettled):
+        complaint = f"{what} leave out a tail: it grows too fast for a Gaussian mean"
+    else:
+        complaint = (
+            f"{what} settled to {unsettled:.0e} only, not to {SETTLED:.0e}; declare its kinks in "
+            "an Activation"
+        )
     return items, moments, complaint
 
 

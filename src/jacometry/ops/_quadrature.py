@@ -20,8 +20,6 @@ SETTLED = 1e-11
 _MAX_REFINEMENTS = 6
 # The curvature found by differences errs by so much more than the slope.
 _PENALTY = 1e3
-# Relative difference of the slopes beside a kink that is none.
-_SAME_SLOPE = 1e-8
 _LARGEST = np.finfo(np.float64).max
 
 
@@ -93,7 +91,7 @@ class Octave:
             ]  # fmt: skip
             folded = [right + left for right, left in zip(*sides, strict=True)]
             sizes = [np.abs(right) + np.abs(left) for right, left in zip(*sides, strict=True)]
-        rows = [*folded[:_STEIN], folded[6] + folded[7], *sizes[:_STEIN], sizes[6] + sizes[7]]
+            rows = [*folded[:_STEIN], folded[6] + folded[7], *sizes[:_STEIN], sizes[6] + sizes[7]]
         self._values = np.clip(rows, -_LARGEST, _LARGEST)  # times a density of 0, infinity is NaN
 
     def _sums(self, q, nodes):
@@ -112,13 +110,10 @@ class Octave:
 
 
 def slope_jumps(activation):
-    """The kinks at which the slope jumps, each with its slope just right minus just left."""
-    jumps = {}
-    for kink in activation.kinks:
-        left, right = activation.slope(np.nextafter(kink, [-math.inf, math.inf])).tolist()
-        if not abs(right - left) <= _SAME_SLOPE * max(abs(left), abs(right)):
-            jumps[kink] = right - left
-    return jumps
+    """Each kink where the slope jumps, and the slope just right minus just left."""
+    beside = np.nextafter(np.array(activation.jumps)[:, None], [-math.inf, math.inf])
+    jumps = np.diff(activation.slope(beside))[:, 0]
+    return dict(zip(activation.jumps, jumps.tolist(), strict=True))
 
 
 def moments_at_zero(activation):

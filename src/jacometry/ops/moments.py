@@ -215,8 +215,9 @@ def variance_map(activation, q, *, sigma_w, sigma_b=0.0, n_threads=None, check_f
             ),
         )
         if items.size:
-            w, b = (a.astype(np.float64) if a.size == 1 else a[items] for a in (sigma_w, sigma_b))
-            out[items if q.size > 1 else slice(None)] = w * values[1] * w + b * b
+            where = items if q.size > 1 else slice(None)
+            w, b = ((a if a.size == 1 else a[where]).astype(np.float64) for a in (sigma_w, sigma_b))
+            out[where] = w * values[1] * w + b * b
         _warn(complaint)
     elif out.size:
         _kernels.variance_map(
