@@ -19,8 +19,6 @@
 
 #include "kernels/svdvals_lanes.inc.h"
 
-#include "kernels/activation.inc.h"
-
 #include "kernels/moments.inc.h"
 
 #include "kernels/spectral.inc.h"

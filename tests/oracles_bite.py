@@ -165,8 +165,8 @@ PERTURBATIONS = [
     Perturbation(
         "gaussian_moments",
         "moments.inc.h",
-        "out->phi2 + v * JM_VW, JM_SPLAT(1.0) - mean_slope",
-        "out->phi2 + v * JM_VW, JM_SPLAT(1.000001) - mean_slope",
+        "for (int k = JM_TABLE_TERMS - 2; k >= 0; k--)",
+        "for (int k = JM_TABLE_TERMS - 4; k >= 0; k--)",
     ),
     Perturbation(
         "gaussian_moments",
@@ -177,8 +177,14 @@ PERTURBATIONS = [
     Perturbation(
         "gaussian_moments",
         "moments.inc.h",
-        "out->d2phi2[i] *= 1.0 / 64;",
-        "out->d2phi2[i] *= 1.0 / 65;",
+        "(2.0 * share + spread) / (1.0 + finite)",
+        "(2.0 * share + spread) / (1.0 + half)",
+    ),
+    Perturbation(
+        "variance_map",
+        "moments.inc.h",
+        "t[i] = 8.0 * t[i] - 9.0;",
+        "t[i] = 8.0 * t[i] - 9.000001;",
     ),
     Perturbation(
         "variance_map",

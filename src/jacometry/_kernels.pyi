@@ -100,19 +100,28 @@ def gaussian_moments(
     dtype: int,
     activation_id: int,
     parameters: tuple[float, ...],
+    table: tuple[np.ndarray, ...] | None,
     q: np.ndarray,
     moments: Any,
     n_threads: int,
-) -> None: ...
+) -> bool: ...
 def variance_map(
     dtype: int,
     activation_id: int,
     parameters: tuple[float, ...],
+    table: tuple[np.ndarray, ...] | None,
     q: np.ndarray,
     sigma_w: np.ndarray,
     sigma_b: np.ndarray,
     out: np.ndarray,
     n_threads: int,
+) -> bool: ...
+def call_function(
+    function: int,
+    wants_data: bool,
+    user_data: int,
+    x: np.ndarray,
+    out: np.ndarray,
 ) -> None: ...
 def spectral_norm_gram(
     dtype: int,

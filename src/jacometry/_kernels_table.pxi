@@ -42,9 +42,15 @@ cdef extern from "jm_kernels.h" nogil:
         double *history
 
 cdef extern from "jm_kernels.h" nogil:
+    ctypedef struct jm_moment_table:
+        const double *polynomials
+        const int32_t *panels
+        const double *ends
+
     ctypedef struct jm_activation:
         int id
         double parameters[2]
+        const jm_moment_table *table
 
     ctypedef struct jm_moments:
         void *phi
@@ -52,6 +58,7 @@ cdef extern from "jm_kernels.h" nogil:
         void *dphi
         void *dphi2
         void *d2phi2
+        void *phi2_slope
 
     ctypedef struct jm_variance_arguments:
         const void *q

@@ -1,33 +1,33 @@
-"""gaussian_moments and variance_map against oracles, mpmath, published numbers and mathematics."""
+"""gaussian_moments and variance_map of the built-in activations: oracles and mathematics."""
 
 import math
 from functools import cache
 
-import mpmath
 import numpy as np
 import pytest
 
-from jacometry import JacometryWarning, _kernels
+from jacometry import _kernels, activations
 from jacometry.activations import Activation, get, leaky_relu, relu
 from jacometry.ops.moments import gaussian_moments, variance_map
 from jacometry.reference import activation as reference_activation
 from jacometry.reference import moments as reference
 
-NAMES = ["identity", "relu", "leaky_relu", "tanh", "sigmoid", "erf", "gelu"]
-FIELDS = ["phi", "phi2", "dphi", "dphi2", "d2phi2"]
+NAMES = [name for name in activations.names() if get(name).name == name]
+FIELDS = ["phi", "phi2", "dphi", "dphi2", "d2phi2", "phi2_slope"]
 U = 2.0**-53
-# What the kernels state: 10 u for closed forms, 100 u of rounding for the trapezoidal rule, whose
-# truncation reaches 4e-14 for phi''^2 at q = 1/4 and 1.
-STATED = {
-    name: dict.fromkeys(FIELDS, 100 * U if name in ("tanh", "sigmoid") else 10 * U)
-    for name in NAMES
-}
-STATED["tanh"]["d2phi2"] = STATED["sigmoid"]["d2phi2"] = 5e-14
+# What the docstring states: 10 u for closed forms, 1e-13 of E |f| for tables.
+CLOSED = ["identity", "relu", "leaky_relu", "prelu", "abs", "erf", "gelu", "sin", "quadratic"]
+STATED = {name: 10 * U if name in CLOSED else 1e-13 for name in activations.names()}
 # What the oracle asks QUADPACK for.
 ORACLE = 1e-12
 # Exact in float32, either side of the split between the two rules and of every lane boundary.
 QS = [0.0, 1e-8, 1e-4, 0.2, 0.24999999, 0.25, 0.3, 0.99, 1.0, 1.5, 4.0, 25.0, 900.0, 1e4, 1e6]
 QS = [float(np.float32(q)) for q in QS]
+
+
+def settings(name, dtype=np.float64):
+    """Variances at which QUADPACK can answer; sin has too many periods beyond."""
+    return np.array([min(q, 25.0) for q in QS] if name == "sin" else QS, dtype)
 
 
 def rows(moments):
@@ -37,8 +37,18 @@ def rows(moments):
 @cache
 def oracle(name, q):
     activation = get(name)
-    functions = reference_activation.ACTIVATIONS[activation.kernel_id](*activation.parameters)
+    functions = reference_activation.BY_NAME[name](*activation.parameters)
     return np.array(reference.gaussian_moments(*functions, q))
+
+
+def terms(name, field, q):
+    """A bound on E |f| for the means of terms of two signs: errors are relative to that."""
+    phi2, dphi2 = (oracle(name, float(q))[place] for place in (1, 3))
+    if field in ("phi", "dphi"):
+        return math.sqrt(phi2 if field == "phi" else dphi2)
+    if field == "phi2_slope" and q > 0 and name != "quadratic":  # E |x phi phi'| / q
+        return get(name).lipschitz * math.sqrt(phi2 / q)
+    return 0.0
 
 
 def roundoff(dtype):
@@ -46,9 +56,9 @@ def roundoff(dtype):
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("n_items", [0, 1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 33])
+@pytest.mark.parametrize("n_items", [0, 1, 3, 4, 8, 9, 17, 33])
 def test_gaussian_moments_agree_with_the_oracle(isa, dtype, name, n_items):
-    q = np.resize(np.array(QS, dtype), n_items)
+    q = np.resize(settings(name, dtype), n_items)
     found = gaussian_moments(name, q)
     for place, field in enumerate(FIELDS):
         got = getattr(found, field)
@@ -56,19 +66,17 @@ def test_gaussian_moments_agree_with_the_oracle(isa, dtype, name, n_items):
         assert got.shape == q.shape
         for item, value in zip(q, got, strict=True):
             expected = oracle(name, float(item))
-            # phi may be a difference of two halves: its error is that of E |phi| <= sqrt(phi2).
-            size = math.sqrt(expected[1]) if field == "phi" else abs(expected[place])
             if math.isinf(expected[place]):
                 assert value == expected[place]
                 continue
-            tolerance = (ORACLE + STATED[name][field]) * size
-            tolerance += roundoff(dtype) * abs(expected[place])
+            tolerance = (ORACLE + STATED[name] + roundoff(dtype)) * abs(expected[place])
+            tolerance += (ORACLE + STATED[name]) * terms(name, field, item)
             assert abs(value - expected[place]) <= tolerance
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_variance_map_agrees_with_the_oracle(isa, dtype, name):
-    q = np.array(QS, dtype)
+    q = settings(name, dtype)
     sigma_w = np.linspace(0, 2, 4, dtype=dtype)[:, None]
     sigma_b = dtype.type(0.25)
     found = variance_map(name, q, sigma_w=sigma_w, sigma_b=sigma_b)
@@ -76,82 +84,8 @@ def test_variance_map_agrees_with_the_oracle(isa, dtype, name):
     assert found.shape == (4, len(q))
     phi2 = np.array([oracle(name, float(item))[1] for item in q])
     expected = sigma_w.astype(float) ** 2 * phi2 + 0.0625
-    tolerance = ORACLE + STATED[name]["phi2"] + 4 * U + roundoff(dtype)
+    tolerance = ORACLE + STATED[name] + 4 * U + roundoff(dtype)
     np.testing.assert_allclose(found, expected, rtol=tolerance, atol=0)
-
-
-@pytest.mark.parametrize(
-    ("name", "q", "phi2", "dphi2"),
-    [
-        ("tanh", 1, 0.3942944903978412, 0.4644029024482682),
-        ("tanh", 25, 0.8429617595625437, 0.10570632805654645),
-        ("sigmoid", 1, 0.293379035858093, 0.04483624135019437),
-        ("erf", 1, 0.46455905439754, 0.5694100347337416),
-        ("gelu", 1, 0.4252214825702987, 0.4558508656492871),
-    ],
-)
-def test_moments_are_the_published_numbers(isa, name, q, phi2, dphi2):
-    found = gaussian_moments(name, q)
-    assert found.phi2 == pytest.approx(phi2, rel=2e-14)
-    assert found.dphi2 == pytest.approx(dphi2, rel=2e-14)
-
-
-MPMATH = {
-    "tanh": (
-        mpmath.tanh,
-        lambda x: mpmath.sech(x) ** 2,
-        lambda x: -2 * mpmath.tanh(x) * mpmath.sech(x) ** 2,
-    ),
-    "sigmoid": (
-        lambda x: 1 / (1 + mpmath.exp(-x)),
-        lambda x: mpmath.sech(x / 2) ** 2 / 4,
-        lambda x: -mpmath.tanh(x / 2) * mpmath.sech(x / 2) ** 2 / 4,
-    ),
-    "erf": (
-        mpmath.erf,
-        lambda x: 2 * mpmath.exp(-x * x) / mpmath.sqrt(mpmath.pi),
-        lambda x: -4 * x * mpmath.exp(-x * x) / mpmath.sqrt(mpmath.pi),
-    ),
-    "gelu": (
-        lambda x: x * mpmath.ncdf(x),
-        lambda x: mpmath.ncdf(x) + x * mpmath.npdf(x),
-        lambda x: (2 - x * x) * mpmath.npdf(x),
-    ),
-}
-
-
-@cache
-def exact(name, q):
-    """The five moments by mpmath at 25 digits."""
-    phi, dphi, d2phi = MPMATH[name]
-    with mpmath.workdps(25):
-        sigma = mpmath.sqrt(q)
-        distances = {0.0, *(d * sigma for d in (1, 2, 4, 8, 13)), 0.5, 1, 2, 4, 8, 16, 32}
-        places = {s * d for d in distances for s in (-1, 1)}
-        cuts = sorted(x for x in places if abs(x) <= 13 * sigma)
-
-        def mean(f):
-            def integrand(x):
-                return f(x) * mpmath.exp(-((x / sigma) ** 2) / 2)
-
-            return float(mpmath.quad(integrand, cuts) / (sigma * mpmath.sqrt(2 * mpmath.pi)))
-
-        return [
-            mean(phi),
-            mean(lambda x: phi(x) ** 2),
-            mean(dphi),
-            mean(lambda x: dphi(x) ** 2),
-            mean(lambda x: d2phi(x) ** 2),
-        ]
-
-
-@pytest.mark.parametrize("name", MPMATH)
-@pytest.mark.parametrize("q", [1e-8, 0.249, 0.25, 0.99, 1.0, 6.0, 1e4])
-def test_moments_keep_their_stated_error_against_mpmath(isa, name, q):
-    found = rows(gaussian_moments(name, q))[:, 0]
-    for field, value, expected in zip(FIELDS, found, exact(name, q), strict=True):
-        # A zero mean comes out of mpmath as rounding at 25 digits.
-        assert value == pytest.approx(expected, rel=STATED[name][field], abs=1e-22)
 
 
 @pytest.mark.parametrize("q", [1e-300, 1e-160, 1e-12, 1e14, 1e160, 1e300])
@@ -162,22 +96,37 @@ def test_moments_reach_their_limits_at_any_scale(isa, q):
     density = 1 / (math.sqrt(2 * math.pi) * math.sqrt(q))
     if q < 1:
         expected = {
-            "tanh": [0, q, 1, 1, 4 * q],
-            "sigmoid": [0.5, 0.25 + q / 16, 0.25, 0.0625, q / 64],
-            "erf": [0, 4 / math.pi * q, 2 / math.sqrt(math.pi), 4 / math.pi, 16 / math.pi * q],
-            "gelu": [q / math.sqrt(2 * math.pi), q / 4, 0.5, 0.25, 2 / math.pi],
+            "tanh": [0, q, 1, 1, 4 * q, 1],
+            "sigmoid": [0.5, 0.25 + q / 16, 0.25, 0.0625, q / 64, 1 / 16],
+            "erf": [
+                0,
+                4 / math.pi * q,
+                2 / math.sqrt(math.pi),
+                4 / math.pi,
+                16 / math.pi * q,
+                4 / math.pi,
+            ],
+            "gelu": [q / math.sqrt(2 * math.pi), q / 4, 0.5, 0.25, 2 / math.pi, 0.25],
         }
     else:
         # Integrals of sech^2, sech^4 and 4 tanh^2 sech^4 over the line: 2, 4/3, 16/15.
         expected = {
-            "tanh": [0, 1 - 2 * density, 2 * density, 4 / 3 * density, 16 / 15 * density],
-            "sigmoid": [0.5, 0.5 - density, density, density / 6, density / 30],
+            "tanh": [
+                0,
+                1 - 2 * density,
+                2 * density,
+                4 / 3 * density,
+                16 / 15 * density,
+                density / q,
+            ],
+            "sigmoid": [0.5, 0.5 - density, density, density / 6, density / 30, density / 2 / q],
             "erf": [
                 0,
                 1 - 2 / (math.pi * math.sqrt(q)),
                 2 * density,
                 2 / math.pi / math.sqrt(q),
                 2 / math.pi / math.sqrt(q),
+                1 / math.pi / math.sqrt(q) / q,
             ],
             "gelu": [
                 math.sqrt(q) / math.sqrt(2 * math.pi),
@@ -185,6 +134,7 @@ def test_moments_reach_their_limits_at_any_scale(isa, q):
                 0.5,
                 0.5,
                 2.75 / (2 * math.pi * math.sqrt(2) * math.sqrt(q)),
+                0.5,
             ],
         }
     tolerance = max(1e-13, 20 * q if q < 1 else 3 / math.sqrt(q))
@@ -196,13 +146,15 @@ def test_moments_reach_their_limits_at_any_scale(isa, q):
 def test_moments_at_zero_variance_are_the_values_at_zero(isa, dtype, name):
     activation = get(name)
     found = gaussian_moments(name, dtype.type(0))
-    assert found.phi == activation.value(0.0)
-    assert found.phi2 == activation.value(0.0) ** 2
-    assert found.dphi == dtype.type(activation.slope(0.0))
     eps = float(np.finfo(dtype).eps)
+    assert found.phi == dtype.type(activation.value(0.0))
+    assert found.phi2 == pytest.approx(activation.value(0.0) ** 2, rel=eps)
+    assert found.dphi == dtype.type(activation.slope(0.0))
     assert found.dphi2 == pytest.approx(activation.slope(0.0) ** 2, rel=eps)
-    expected = math.inf if activation.kinks else activation.curvature(0.0) ** 2
+    has_jump = name in ("relu", "leaky_relu", "prelu", "abs", "selu", "relu6")
+    expected = math.inf if has_jump else activation.curvature(0.0) ** 2
     assert found.d2phi2 == pytest.approx(expected, rel=eps)
+    assert found.phi2_slope == pytest.approx(oracle(name, 0.0)[5], rel=2 * eps)
 
 
 def test_the_slope_at_a_kink_counts_at_zero_variance_only(isa):
@@ -238,7 +190,9 @@ def test_saturating_moments_are_monotone_in_q(isa, name):
     assert (np.diff(found.dphi[coarse]) < 0).all()
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    "name", ["identity", "relu", "leaky_relu", "tanh", "sigmoid", "erf", "gelu", "sin"]
+)
 def test_the_mean_grows_with_half_the_mean_curvature(isa, name):
     """The heat equation: d E phi / dq = E phi'' / 2, a kink counting as its jump."""
     q, h = 1.3, 1e-4
@@ -250,6 +204,15 @@ def test_the_mean_grows_with_half_the_mean_curvature(isa, name):
         "gelu": (2 + q) / (1 + q) ** 1.5 / math.sqrt(2 * math.pi),
     }.get(name, 0.0)
     assert (high - low) / (2 * h) == pytest.approx(curvature / 2, abs=1e-8)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_slope_of_the_second_moment_is_its_derivative(isa, name):
+    """By central differences, whose error is h^4 / 30 of the fifth derivative."""
+    q, h = 1.3, 2.0**-7
+    phi2 = gaussian_moments(name, q + h * np.array([-2, -1, 1, 2])).phi2
+    slope = (phi2[0] - 8 * phi2[1] + 8 * phi2[2] - phi2[3]) / (12 * h)
+    assert gaussian_moments(name, q).phi2_slope == pytest.approx(slope, rel=1e-7)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -299,7 +262,7 @@ def test_instruction_sets_agree_to_the_stated_error(name):
     finally:
         _kernels.select_isa(before)
     for other in found[1:]:
-        np.testing.assert_allclose(other, found[0], rtol=2 * STATED[name]["phi2"])
+        np.testing.assert_allclose(other, found[0], rtol=2 * STATED[name])
 
 
 def test_shapes_strides_and_dtypes_are_kept(isa):
@@ -329,22 +292,37 @@ def test_the_input_is_not_written_to(isa):
     np.testing.assert_array_equal(q, 1.0)
 
 
+# As q grows without bound.
+UNBOUNDED = [math.inf, math.inf, 0.5, 0.5, 0, 0.5]
+SELU2 = 1.0507009873554804934**2
+LIMITS = {
+    "identity": [0, math.inf, 1, 1, 0, 1],
+    "relu": [math.inf, math.inf, 0.5, 0.5, math.inf, 0.5],
+    "leaky_relu": [math.inf, math.inf, 0.505, 0.50005, math.inf, 0.50005],
+    "prelu": [math.inf, math.inf, 0.625, 0.53125, math.inf, 0.53125],
+    "abs": [math.inf, math.inf, 0, 1, math.inf, 1],
+    "selu": [math.inf, math.inf, math.sqrt(SELU2) / 2, SELU2 / 2, math.inf, SELU2 / 2],
+    "tanh": [0, 1, 0, 0, 0, 0],
+    "softsign": [0, 1, 0, 0, 0, 0],
+    "erf": [0, 1, 0, 0, 0, 0],
+    "hard_tanh": [0, 1, 0, 0, math.inf, 0],
+    "sigmoid": [0.5, 0.5, 0, 0, 0, 0],
+    "hard_sigmoid": [0.5, 0.5, 0, 0, math.inf, 0],
+    "relu6": [3, 18, 0, 0, math.inf, 0],
+    "hard_swish": [math.inf, math.inf, 0.5, 0.5, math.inf, 0.5],
+    "sin": [0, 0.5, 0, 0.5, 0.5, 0],
+    "quadratic": [math.inf, math.inf, 0, math.inf, 4, math.inf],
+}
+LIMITS |= dict.fromkeys(NAMES - LIMITS.keys(), UNBOUNDED)
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_without_the_check_nan_and_infinity_propagate(isa, name):
     q = np.array([1.0, np.nan, np.inf, 2.0])
     found = rows(gaussian_moments(name, q, check_finite=False))
     np.testing.assert_array_equal(found[:, [0, 3]], rows(gaussian_moments(name, q[[0, 3]])))
     assert np.isnan(found[:, 1]).all()
-    limits = {
-        "identity": [0, math.inf, 1, 1, 0],
-        "relu": [math.inf, math.inf, 0.5, 0.5, math.inf],
-        "leaky_relu": [math.inf, math.inf, 0.505, 0.50005, math.inf],
-        "tanh": [0, 1, 0, 0, 0],
-        "sigmoid": [0.5, 0.5, 0, 0, 0],
-        "erf": [0, 1, 0, 0, 0],
-        "gelu": [math.inf, math.inf, 0.5, 0.5, 0],
-    }
-    np.testing.assert_allclose(found[:, 2], limits[name], rtol=4 * U)
+    np.testing.assert_allclose(found[:, 2], LIMITS[name], rtol=4 * U)
     mapped = variance_map(name, q, sigma_w=1.0, check_finite=False)
     np.testing.assert_array_equal(mapped, found[1])
 
@@ -401,12 +379,16 @@ def test_user_activations_reach_the_accuracy_of_the_kernels(name):
     known = get(name)
     user = Activation(known.phi, known.dphi, known.d2phi, kinks=known.kinks, name="user")
     q = np.array([0.0, 1e-300, 1e-12, 1e-8, 0.1, 1.0, 30.0, 1e4, 1e8])
+    if name == "sin":  # which has too many periods beyond
+        q = q[:-2]
     found, expected = rows(gaussian_moments(user, q)), rows(gaussian_moments(known, q))
-    size = np.where(np.arange(5)[:, None] == 0, np.sqrt(expected[1]), np.abs(expected))
+    size = np.abs(expected)
+    size[0], size[2] = np.sqrt(expected[1]), np.sqrt(expected[3])
+    size[5, 1:] = np.maximum(size[5, 1:], np.sqrt(expected[1] * expected[3])[1:] / np.sqrt(q[1:]))
     is_finite = np.isfinite(expected)
     np.testing.assert_array_equal(is_finite, np.isfinite(found))
     error = np.abs(found[is_finite] - expected[is_finite])
-    assert (error <= 1e-11 * size[is_finite]).all()
+    assert (error <= 1e-11 * size[is_finite] + 1e-300).all()
     mapped = variance_map(user, q, sigma_w=1.5, sigma_b=0.5)
     np.testing.assert_allclose(mapped, variance_map(known, q, sigma_w=1.5, sigma_b=0.5), rtol=1e-11)
 
@@ -441,17 +423,12 @@ def test_a_bare_callable_gets_its_slope_by_differences():
         )
 
 
-def test_an_undeclared_kink_is_warned_about():
-    with pytest.warns(JacometryWarning, match="'jump' settled to .* declare its kinks"):
-        gaussian_moments(Activation(np.abs, lambda x: np.sign(x - 0.3), name="jump"), 1.0)
-
-
-def test_an_activation_that_is_not_finite_is_an_error():
-    with pytest.raises(ValueError, match=r"phi of activation .* must be finite at the nodes"):
-        gaussian_moments(lambda x: np.full(x.shape, np.nan), 1.0)
-
-
-def test_user_activations_propagate_nan_and_do_not_know_the_limit():
-    found = gaussian_moments(np.arctan, [1.0, np.nan, np.inf], check_finite=False)
+def test_user_activations_propagate_nan_and_have_the_limits_of_their_values():
+    user = Activation(np.arctan, lambda x: 1 / (1 + x * x))
+    found = gaussian_moments(user, [1.0, np.nan, np.inf], check_finite=False)
     assert np.isfinite(found.phi2[0])
-    assert np.isnan(found.phi2[1:]).all()
+    assert np.isnan(found.phi2[1])
+    assert found.phi2[2] == np.arctan(np.inf) ** 2
+    assert found.dphi[2] == 0
+    wave = Activation(np.sin, np.cos)
+    assert np.isnan(gaussian_moments(wave, np.inf, check_finite=False).phi2)

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ._low_level import vectorised
+
 __all__ = ["Activation"]
 
 _Function = Callable[[np.ndarray], npt.ArrayLike]
@@ -20,10 +22,10 @@ _KERNEL_IDS = {
     "leaky_relu": 1,
     "prelu": 1,
     "abs": 1,
-    "tanh": 2,
-    "sigmoid": 3,
-    "erf": 4,
-    "gelu": 5,
+    "erf": 2,
+    "gelu": 3,
+    "sin": 4,
+    "quadratic": 5,
 }
 # One object per built-in activation and parameters, so that `is` compares them.
 _BUILT_IN: dict[tuple[str, tuple[float, ...]], Activation] = {}
@@ -37,7 +39,9 @@ class Activation:
     Parameters
     ----------
     phi : callable
-        The function: takes a float32 or float64 array, returns one of the same shape.
+        The function: takes a float32 or float64 array, returns one of the same shape.  For it and
+        its derivatives also a `scipy.LowLevelCallable` of signature ``double (double)`` or ``double
+        (double, void *)``, which is called in a compiled loop without the GIL.
     dphi : callable
         Its derivative, with a stated choice at each kink.
     d2phi : callable, optional
@@ -81,6 +85,7 @@ class Activation:
     """
 
     __slots__ = (
+        "__weakref__",
         "_lipschitz",
         "_slope_range",
         "d2phi",
@@ -114,6 +119,8 @@ class Activation:
         lipschitz: float | None = None,
         name: str | None = None,
     ) -> None:
+        phi, dphi = vectorised("phi", phi), vectorised("dphi", dphi)
+        d2phi = vectorised("d2phi", d2phi)
         for argument, function in (("phi", phi), ("dphi", dphi), ("d2phi", d2phi)):
             if not callable(function) and not (argument == "d2phi" and function is None):
                 raise TypeError(
@@ -145,7 +152,8 @@ class Activation:
         raise AttributeError(f"an Activation is immutable, got a new {attribute}")
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _restored, ({attribute: getattr(self, attribute) for attribute in self.__slots__},)
+        state = {a: getattr(self, a) for a in self.__slots__ if a != "__weakref__"}
+        return _restored, (state,)
 
     def __repr__(self) -> str:
         arguments = "".join(f", {parameter:g}" for parameter in self.parameters)

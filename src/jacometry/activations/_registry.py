@@ -8,6 +8,7 @@ from typing import Any
 
 from . import _gated, _linear_units, _other, _piecewise, _saturating
 from ._activation import Activation, difference
+from ._low_level import vectorised
 
 __all__ = ["get", "names"]
 
@@ -48,8 +49,8 @@ def get(activation: str | Activation | Callable[..., Any]) -> Activation:
     ----------
     activation : str, Activation or callable
         A name of `names()`, which means that factory's defaults; an `Activation`, returned as it
-        is; one of the factories of this module; or a vectorised callable: array in, array of that
-        shape out.
+        is; one of the factories of this module; a vectorised callable: array in, array of that
+        shape out; or a `scipy.LowLevelCallable`, as `Activation` takes it.
 
     Returns
     -------
@@ -89,6 +90,7 @@ def get(activation: str | Activation | Callable[..., Any]) -> Activation:
             known = ", ".join(repr(name) for name in names())
             raise ValueError(f"activation must be one of {known}, got {activation!r}")
         return _FACTORIES[activation]()
+    activation = vectorised("activation", activation)
     if not callable(activation) or isinstance(activation, type):
         raise TypeError(
             f"activation must be a name, an Activation or a vectorised callable, got {activation!r}"

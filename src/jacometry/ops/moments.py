@@ -9,15 +9,10 @@ import numpy as np
 from .. import _backend, _kernels, _threads, activations
 from .._status import JacometryWarning
 from .._validate import as_array, common_dtype, contiguous, finite_scan
+from . import _moment_tables
 
-# The five moments as (derivative of phi, power).
-_MOMENTS = ((0, 1), (0, 2), (1, 1), (1, 2), (2, 2))
-# The quadrature for activations without a kernel: see gaussian_moments.
-_N_NODES = 16
-_REACH = 16.0
-_SETTLED = 1e-11
-_MAX_REFINEMENTS = 5
-_BLOCK = 2**21
+# The number of enum jm_activation_id in types.h.
+_TABULATED = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +26,9 @@ class GaussianMoments:
     dphi, dphi2 : ndarray or NumPy scalar
         ``E phi'(x)`` and ``E phi'(x)**2``.
     d2phi2 : ndarray or NumPy scalar
-        ``E phi''(x)**2``; infinite for an activation with kinks.
+        ``E phi''(x)**2``; infinite where the slope jumps at a kink.
+    phi2_slope : ndarray or NumPy scalar
+        ``d E phi(x)**2 / dq``, which is ``E[x phi(x) phi'(x)] / q``; at ``q = 0`` its limit.
     """
 
     phi: np.ndarray
@@ -39,6 +36,7 @@ class GaussianMoments:
     dphi: np.ndarray
     dphi2: np.ndarray
     d2phi2: np.ndarray
+    phi2_slope: np.ndarray
 
 
 def gaussian_moments(activation, q, *, n_threads=None, check_finite=True):
@@ -53,8 +51,8 @@ def gaussian_moments(activation, q, *, n_threads=None, check_finite=True):
     n_threads : int, optional
         Threads over the items; None takes the smaller of OpenMP's limit and the CPU quota.
     check_finite : bool
-        Raise for NaN and infinity in `q`.  False lets NaN give NaN and infinity the limit (NaN for
-        an activation without a kernel, whose limit is not known).
+        Raise for NaN and infinity in `q`.  False lets NaN give NaN and infinity the limit, which is
+        NaN where the values of the activation at both ends do not say what it is.
 
     Returns
     -------
@@ -73,28 +71,29 @@ def gaussian_moments(activation, q, *, n_threads=None, check_finite=True):
     Warns
     -----
     JacometryWarning
-        If the quadrature of an activation without a kernel did not settle to 1e-11.
+        If the quadrature of an activation without a closed form did not settle to 1e-11.
 
     Notes
     -----
-    At ``q = 0`` the input is 0: the results are ``phi(0)``, ``phi(0)**2``, ``phi'(0)``,
-    ``phi'(0)**2`` and ``phi''(0)**2``, with the stated slope at a kink, and ``d2phi2`` infinite if
-    the kink is at 0.
+    At ``q = 0`` the input is 0: the first five are ``phi(0)``, ``phi(0)**2``, ``phi'(0)``,
+    ``phi'(0)**2`` and ``phi''(0)**2``, with the stated slope at a kink.  ``d2phi2`` is infinite if
+    the slope jumps at a kink, at ``q = 0`` if it does so at 0.
 
-    Identity, (leaky) ReLU, erf and GELU have closed forms (Williams, Computing with infinite
-    networks, 1997; Cho and Saul, Kernel methods for deep learning, 2009; Stein's lemma), with a
-    relative error below ``10 u``.  tanh and sigmoid use the trapezoidal rule (Trefethen and
-    Weideman, The exponentially convergent trapezoidal rule, 2014), with a relative error below
-    2e-14, for ``d2phi2`` below 1e-13, at every q from 1e-300 to 1e300.  Their cost is about 40 ns
-    an item, that of the others 20 ns.
+    Identity, the ReLU family, erf, GELU, sin and the square have closed forms (Williams, Computing
+    with infinite networks, 1997; Cho and Saul, Kernel methods for deep learning, 2009; Stein's
+    lemma), with a relative error below ``10 u``, in about 20 ns an item.
 
-    Any other activation is integrated in NumPy, by 16-point Gauss-Legendre panels over at least 16
-    standard deviations, split at its kinks.  A panel is no wider than half a standard deviation,
-    nor than 1/2 or, farther out, ``|x| / 4``; all are halved until the means agree to 1e-11 of ``E
-    |f|``, five times at most.  A slope found by differences (see `jacometry.activations.get`)
-    limits the accuracy to about 1e-10, for ``d2phi2`` to 1e-8.  It takes about 10^4 calls of the
-    activation for every factor of 4 that `q` spans, and memory for 2^21 float64 beyond inputs and
-    outputs.
+    For any other activation each quarter of an octave of `q` has a polynomial of degree 15 per
+    moment, made when first asked for and kept with the `Activation` (a bare callable is integrated
+    anew at each call: wrap it).  It interpolates a quadrature in NumPy: 16-point Gauss-Legendre
+    panels over at least 16 standard deviations, split at the kinks, no wider than one standard
+    deviation nor than 1 or, farther out, ``|x| / 2``; all are halved, six times at most, until the
+    means change by less than 1e-12 of ``E |f|``, f being what the mean is of.  The error is below
+    1e-13 of ``E |f|`` and what rounding in the activation leaves, at every `q` from 1e-300 to
+    1e300.  A slope found by differences (see `jacometry.activations.get`) limits the accuracy to
+    about 1e-10, for ``d2phi2`` to 1e-8.  An octave costs about 2000 values of the activation, 3 ms
+    and 3 KB once, an item then 40 ns; outside of ``2**-256 <= q < 2**256``, and where no polynomial
+    does, an item costs 20 us and every octave 3 ms at each call.  An item depends on no other.
 
     Examples
     --------
@@ -112,7 +111,7 @@ def gaussian_moments(activation, q, *, n_threads=None, check_finite=True):
     _check_not_negative("q", q, check_finite)
     flat = contiguous(q, dtype).reshape(-1)
 
-    moments = np.empty((5, flat.size), dtype)
+    moments = np.empty((6, flat.size), dtype)
 
     if _backend.is_reference():
         reference = _backend.reference("moments")
@@ -120,10 +119,18 @@ def gaussian_moments(activation, q, *, n_threads=None, check_finite=True):
         for i, item in enumerate(flat):
             moments[:, i] = reference.gaussian_moments(phi, dphi, d2phi, kinks, float(item))
     elif activation.kernel_id is None:
-        moments[:] = _quadrature(activation, _MOMENTS, flat)
+        items, values, complaint = _moment_tables.fill(
+            activation,
+            flat,
+            lambda table: _kernels.gaussian_moments(
+                int(dtype == np.float64), _TABULATED, (), table, flat, list(moments), n_threads
+            ),
+        )
+        moments[:, items] = values
+        _warn(complaint)
     elif flat.size:
         _kernels.gaussian_moments(
-            int(dtype == np.float64), activation.kernel_id, activation.parameters, flat,
+            int(dtype == np.float64), activation.kernel_id, activation.parameters, None, flat,
             list(moments), n_threads,
         )  # fmt: skip
 
@@ -200,16 +207,30 @@ def variance_map(activation, q, *, sigma_w, sigma_b=0.0, n_threads=None, check_f
         for i, items in enumerate(np.broadcast(q, sigma_w, sigma_b) if out.size else ()):
             out[i] = reference.variance_map(phi, kinks, *map(float, items))
     elif activation.kernel_id is None:
-        phi2 = _quadrature(activation, _MOMENTS[1:2], q)[0]
-        sigma_w, sigma_b = sigma_w.astype(np.float64), sigma_b.astype(np.float64)
-        out[:] = sigma_w * phi2 * sigma_w + sigma_b * sigma_b
+        items, values, complaint = _moment_tables.fill(
+            activation,
+            q,
+            lambda table: _kernels.variance_map(
+                int(dtype == np.float64), _TABULATED, (), table, q, sigma_w, sigma_b, out, n_threads
+            ),
+        )
+        if items.size:
+            where = items if q.size > 1 else slice(None)
+            w, b = ((a if a.size == 1 else a[where]).astype(np.float64) for a in (sigma_w, sigma_b))
+            out[where] = w * values[1] * w + b * b
+        _warn(complaint)
     elif out.size:
         _kernels.variance_map(
-            int(dtype == np.float64), activation.kernel_id, activation.parameters,
+            int(dtype == np.float64), activation.kernel_id, activation.parameters, None,
             q, sigma_w, sigma_b, out, n_threads,
         )  # fmt: skip
 
     return out.reshape(shape)[()]
+
+
+def _warn(complaint):
+    if complaint is not None:
+        warnings.warn(complaint, JacometryWarning, stacklevel=3)
 
 
 def _check_not_negative(name, array, check_finite):
@@ -239,101 +260,7 @@ def _broadcast_shape(arrays):
 
 def _reference_functions(activation):
     """phi, dphi, d2phi on floats and the kinks, as the oracles take them."""
-    if activation.kernel_id is not None:
-        known = _backend.reference("activation").ACTIVATIONS
-        return known[activation.kernel_id](*activation.parameters)
+    if activation.is_built_in:
+        known = _backend.reference("activation").BY_NAME
+        return known[activation.name](*activation.parameters)
     return activation.value, activation.slope, activation.curvature, activation.kinks
-
-
-def _quadrature(activation, moments, q):
-    """Means (moments, n); each moment is a pair (derivative, power)."""
-    q = q.astype(np.float64)
-    means = np.full((len(moments), q.size), np.nan)
-    at_zero = q == 0
-    means[:, at_zero] = _powers(activation, moments, np.zeros(1))
-    is_usable = np.isfinite(q) & (q > 0)
-    smooth = [m for m in moments if m[0] < 2 or not activation.kinks]
-    if len(smooth) < len(moments):
-        means[-1, is_usable] = math.inf
-        if 0.0 in activation.kinks:
-            means[-1, at_zero] = math.inf
-    usable = np.flatnonzero(is_usable)
-    roots = np.sqrt(q[usable])
-    # Items whose roots lie within a factor of 2 share nodes, so the activation is called once.
-    octaves = np.frexp(roots)[1]
-    for octave in np.unique(octaves):
-        items = octaves == octave
-        means[: len(smooth), usable[items]] = _settled_means(
-            activation, smooth, roots[items], math.ldexp(0.5, int(octave))
-        )
-    return means
-
-
-def _settled_means(activation, moments, roots, low_root):
-    """Means for roots in [low_root, 2 low_root), panels halved until they agree."""
-    # Differences of a slope are too noisy to settle.
-    tested = [order < 2 or activation.d2phi is not None for order, _ in moments]
-    means, _ = _panel_means(activation, moments, roots, low_root, 0)
-    for refinement in range(1, _MAX_REFINEMENTS + 1):
-        before = means
-        means, sizes = _panel_means(activation, moments, roots, low_root, refinement)
-        change = np.abs(means - before)[tested]
-        if (change <= _SETTLED * sizes[tested]).all():
-            return means
-    worst = np.max(change / sizes[tested])
-    warnings.warn(
-        f"the moments of activation {activation.name!r} settled to {worst:.0e} only, not to "
-        f"{_SETTLED:.0e}, near q = {low_root**2:.3g}; declare its kinks in an Activation",
-        JacometryWarning,
-        stacklevel=4,
-    )
-    return means
-
-
-def _powers(activation, moments, x):
-    """The powers of the derivatives at x: (moments, len(x))."""
-    derivatives = {}
-    for order in sorted({order for order, _ in moments}):
-        name = ("phi", "dphi", "d2phi")[order]
-        derivative = (activation.value, activation.slope, activation.curvature)[order]
-        with np.errstate(over="ignore", under="ignore", invalid="ignore"):
-            derivatives[order] = derivative(x)
-        is_bad = ~np.isfinite(derivatives[order])
-        if is_bad.any():
-            raise ValueError(
-                f"{name} of activation {activation.name!r} must be finite at the nodes of the "
-                f"quadrature, got {derivatives[order][is_bad][0]} at x = {x[is_bad][0]:.6g}"
-            )
-    with np.errstate(over="ignore", under="ignore"):
-        return np.stack([derivatives[order] ** power for order, power in moments])
-
-
-def _panel_means(activation, moments, roots, low_root, refinement):
-    """E f and E |f| for each moment's f and each root: two arrays (moments, roots)."""
-    x, weights = _nodes(low_root, activation.kinks, refinement)
-    values = _powers(activation, moments, x)
-    both = np.concatenate([values, np.abs(values)])
-    means = np.empty((len(both), roots.size))
-    n_at_once = max(1, _BLOCK // x.size)
-    for first in range(0, roots.size, n_at_once):
-        root = roots[first : first + n_at_once, None]
-        density = np.exp(-0.5 * (x / root) ** 2) * weights / (math.sqrt(2 * math.pi) * root)
-        means[:, first : first + n_at_once] = both @ density.T
-    return np.split(means, 2)
-
-
-def _nodes(low_root, kinks, refinement):
-    """Gauss-Legendre nodes and weights on panels for every root in [low_root, 2 low_root)."""
-    end = 2 * low_root * _REACH
-    positive = [0.0]
-    while positive[-1] < end:
-        positive.append(positive[-1] + min(0.5 * low_root, max(0.5, 0.25 * positive[-1])))
-    positive[-1] = end
-    inside = [kink for kink in kinks if abs(kink) < end]
-    edges = np.unique(np.concatenate([np.negative(positive), positive, inside]))
-    parts = 2**refinement
-    starts, widths = edges[:-1, None], np.diff(edges)[:, None] / parts
-    starts = (starts + widths * np.arange(parts)).reshape(-1, 1)
-    halves = np.repeat(widths / 2, parts, axis=0)
-    z, w = np.polynomial.legendre.leggauss(_N_NODES)
-    return (starts + halves * (1 + z)).ravel(), (halves * w).ravel()

@@ -218,8 +218,6 @@ def quadratic():
     return lambda x: x * x, lambda x: 2 * x, lambda x: 2.0, ()
 
 
-# By kernel id.
-ACTIVATIONS = (identity, leaky_relu, tanh, sigmoid, erf, gelu)
 # By name.
 BY_NAME = {
     f.__name__: f

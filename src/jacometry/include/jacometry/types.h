@@ -14,8 +14,9 @@ enum jm_dtype { JM_F32 = 0, JM_F64 = 1 };
 /* What became of one item.  Kernels return one of these; statuses are never combined. */
 enum jm_status {
     JM_OK = 0,
-    JM_NON_FINITE = 1,   /* an input entry that the item depends on is NaN or infinite */
-    JM_NOT_CONVERGED = 2 /* the iteration limit came first; the bounds returned still hold */
+    JM_NON_FINITE = 1,    /* an input entry that the item depends on is NaN or infinite */
+    JM_NOT_CONVERGED = 2, /* the iteration limit came first; the bounds returned still hold */
+    JM_NOT_TABULATED = 3  /* the table has no panel for the item, whose results are NaN */
 };
 
 /* Which side of W the slopes stand on: F = c I + diag(s) W, or F = c I + W diag(s). */
@@ -105,21 +106,43 @@ typedef struct {
 enum jm_activation_id {
     JM_IDENTITY = 0,
     JM_LEAKY_RELU = 1, /* x above 0, parameters[0] x below, slope parameters[1] at 0 */
-    JM_TANH = 2,
-    JM_SIGMOID = 3,
-    JM_ERF = 4,
-    JM_GELU = 5
+    JM_ERF = 2,
+    JM_GELU = 3,
+    JM_SIN = 4,
+    JM_QUADRATIC = 5, /* x^2 */
+    JM_TABULATED = 6  /* whatever jm_activation.table was made for */
 };
 
-/* An activation: which one, and its parameters; those it does not have are not read. */
+/*
+ * A table of six moments as functions of q.  A panel is a quarter of an octave, from 1 + j / 4 to
+ * 1 + (j + 1) / 4 times 2^e, j in 0..3, and has a polynomial of degree 15 for each moment, in
+ * t = 8 (q / 2^e - 1 - j / 4) - 1, which runs from -1 to 1.
+ *
+ * polynomials  (n_panels, 6, 16)  coefficients of 1, t, t^2, ...; moments in the order of
+ *                                 jm_moments; panel 0 is NaN throughout
+ * panels       (8192,)            entry 4 (e + 1023) + j: the panel's place in polynomials, 0 if
+ *                                 there is none
+ * ends         (2, 6)             the moments at q = 0 and their limits at infinity
+ */
+typedef struct {
+    const double *polynomials;
+    const int32_t *panels;
+    const double *ends;
+} jm_moment_table;
+
+/*
+ * An activation: which one, and its parameters or, for JM_TABULATED, its table; those it does not
+ * have are not read.
+ */
 typedef struct {
     enum jm_activation_id id;
     double parameters[2];
+    const jm_moment_table *table;
 } jm_activation;
 
 /*
  * Where the Gaussian moments of an activation go, one entry per item, of the kernel's type:
- * E of phi, phi^2, phi', phi'^2 and phi''^2.
+ * E of phi, phi^2, phi', phi'^2 and phi''^2, and d E phi^2 / dq.
  */
 typedef struct {
     void *phi;
@@ -127,6 +150,7 @@ typedef struct {
     void *dphi;
     void *dphi2;
     void *d2phi2;
+    void *phi2_slope;
 } jm_moments;
 
 /* Arguments of the variance map, of the kernel's type; strides in elements, 0 for one number. */
