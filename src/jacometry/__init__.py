@@ -50,7 +50,9 @@ _LAZY = {
     "Network": "network",
     "analyze": "diagnostics",
     "compare": "diagnostics",
+    "log_norm_law": "meanfield",
     "predict": "meanfield",
+    "simulate": "meanfield",
 }
 
 __all__ = [
@@ -93,10 +95,12 @@ __all__ = [
     "gaussian_moments",
     "get_include",
     "joint_spectral_radius",
+    "log_norm_law",
     "lyapunov_spectrum",
     "lyapunov_spectrum_map",
     "predict",
     "show_config",
+    "simulate",
     "smallest_singular_value",
     "spectral_norm",
     "spectral_radius",
