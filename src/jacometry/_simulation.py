@@ -333,7 +333,7 @@ class _Nets:
         """The weights (nets, rows, columns) of each layer of a segment, drawn."""
         begin, end = segment
         shapes = self.shapes[begin:end]
-        scales = self.scales[begin:end] if self.scales else None
+        scales = [] if self.scales is None else self.scales[begin:end]
         ends = np.cumsum([0, *(m * n for m, n in shapes)])
         room = self.room[: len(streams), : ends[-1]]
 
@@ -352,7 +352,7 @@ class _Nets:
                     )
                 room[i, ends[k] : ends[k + 1]] = drawn.ravel()
 
-        if scales is None:  # a callable that may be of any kind: one call at a time
+        if self.scales is None:  # a callable that may be of any kind: one call at a time
             for i in range(len(streams)):
                 draw_any(i)
         else:
