@@ -21,11 +21,13 @@ LAYERS = {
     "policy": {"_backend", "_config", "_threads"},
     "ops": {"ops", "ops.*"},
     "domain": {
+        "_batch_norm",
         "_finite_width",
         "_layers",
         "_npz",
         "_simulated_layers",
         "_simulation",
+        "_spectrum_law",
         "initializers",
         "meanfield",
         "network",

@@ -14,17 +14,22 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from ._batch_norm import batchnorm_gradient_rate
 from ._finite_width import LogNormLaw, log_norm_law
 from ._layers import ActivationLike, hidden_activations, per_layer, residual_shortcut, sizes_of
 from ._simulation import LogNorms, Simulation, simulate
+from ._spectrum_law import JacobianSpectrumLaw, jacobian_spectrum_law
 from ._validate import choice
 from .ops import moments as _moments
 
 __all__ = [
+    "JacobianSpectrumLaw",
     "LogNormLaw",
     "LogNorms",
     "Prediction",
     "Simulation",
+    "batchnorm_gradient_rate",
+    "jacobian_spectrum_law",
     "log_norm_law",
     "predict",
     "simulate",
