@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -298,14 +299,15 @@ class _Nets:
         forward[:, 0] = z.log_norm()
         waiting = []
         for segment in self.segments:
-            waiting.append((z, [stream.state for stream in streams]))
+            is_last = segment == self.segments[-1]
+            waiting.append((z, [] if is_last else [stream.state for stream in streams]))
             weights = self._weights(segment, streams, first)
             z, slopes = self._push(segment, weights, z, streams, first, forward, activations)
         g = ScaledArray.from_array(cotangent, item_ndim=1)
         gradient[:, -1] = g.log_norm()
         for segment in reversed(self.segments):
             z, states = waiting.pop()
-            if segment != self.segments[-1]:
+            if states:
                 for stream, state in zip(streams, states, strict=True):
                     stream.state = state
                 weights = self._weights(segment, streams, first)
@@ -333,14 +335,18 @@ class _Nets:
         """The weights (nets, rows, columns) of each layer of a segment, drawn."""
         begin, end = segment
         shapes = self.shapes[begin:end]
-        scales = [] if self.scales is None else self.scales[begin:end]
-        ends = np.cumsum([0, *(m * n for m, n in shapes)])
+        ends = [0, *itertools.accumulate(m * n for m, n in shapes)]
         room = self.room[: len(streams), : ends[-1]]
+
+        runs: list[tuple[float, int, int]] = []  # neighbours of one scale are multiplied at once
+        for k, scale in enumerate(self.scales[begin:end] if self.scales is not None else ()):
+            start = runs.pop()[1] if runs and runs[-1][0] == scale else ends[k]
+            runs.append((scale, start, ends[k + 1]))
 
         def draw_gaussian(i):
             streams[i].weights.standard_normal(out=room[i], dtype=self.dtype.type)
-            for k, scale in enumerate(scales):
-                room[i, ends[k] : ends[k + 1]] *= self.dtype.type(scale)
+            for scale, start, stop in runs:
+                room[i, start:stop] *= self.dtype.type(scale)
 
         def draw_any(i):
             for k, shape in enumerate(shapes):

@@ -1,4 +1,4 @@
-"""Figures of gradient-flow reports and of simulated ensembles, drawn with matplotlib (the ``plot`` extra)."""
+"""Figures of gradient-flow reports and ensembles, drawn with matplotlib (the ``plot`` extra)."""
 
 from __future__ import annotations
 
