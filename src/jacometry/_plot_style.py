@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
-__all__ = ["Palette", "new_axes", "prepared", "tidy"]
+import numpy as np
+
+__all__ = ["Palette", "decades", "finish_layers", "new_axes", "prepared", "tidy"]
+
+_LN_10 = math.log(10.0)
+_SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 class Palette:
@@ -76,3 +82,33 @@ def tidy(ax: Any, palette: Palette) -> None:
         spine.set_visible(side in ("left", "bottom"))
         spine.set_color(palette.grid)
     ax.legend(frameon=False, labelcolor=palette.ink, fontsize="small", loc="best")
+
+
+def decades(logs: np.ndarray) -> np.ndarray:
+    """Powers of ten, with gaps where there is no number to draw."""
+    values = np.asarray(logs, dtype=float) / _LN_10
+    return np.where(np.isfinite(values), values, np.nan)
+
+
+def finish_layers(ax: Any, palette: Palette, *, is_decades: bool, least: float = 2.0) -> None:
+    """Axis of layers, and decades on the other one, at least so many high."""
+    from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+    ax.set_xlabel("layer  (input on the left, output on the right)", color=palette.ink)
+    ax.xaxis.set_major_locator(
+        MaxNLocator(nbins=14, steps=[1, 2, 5, 10], integer=True, min_n_ticks=1)
+    )
+    if is_decades:
+        low, high = ax.get_ylim()
+        if high - low < least:  # a level curve is to look level
+            middle = (low + high) / 2
+            ax.set_ylim(middle - least / 2, middle + least / 2)
+        ax.yaxis.set_major_locator(MaxNLocator(nbins=7, steps=[1, 2, 5, 10], integer=True))
+        ax.yaxis.set_major_formatter(FuncFormatter(_power_of_ten))
+    tidy(ax, palette)
+
+
+def _power_of_ten(value: float, _position: int | None = None) -> str:
+    if abs(value - round(value)) > 1e-9:
+        return ""
+    return "1" if round(value) == 0 else "10" + str(round(value)).translate(_SUPERSCRIPTS)

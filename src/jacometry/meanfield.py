@@ -8,23 +8,36 @@ chaos, 2016; Schoenholz et al., Deep information propagation, 2017).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from . import activations as _activations
+from ._batch_norm import batchnorm_gradient_rate
+from ._finite_width import LogNormLaw, log_norm_law
+from ._layers import ActivationLike, hidden_activations, per_layer, residual_shortcut, sizes_of
+from ._simulation import LogNorms, Simulation, simulate
+from ._spectrum_law import JacobianSpectrumLaw, jacobian_spectrum_law
+from ._validate import choice
 from .ops import moments as _moments
 
-__all__ = ["Prediction", "predict"]
+__all__ = [
+    "JacobianSpectrumLaw",
+    "LogNormLaw",
+    "LogNorms",
+    "Prediction",
+    "Simulation",
+    "batchnorm_gradient_rate",
+    "jacobian_spectrum_law",
+    "log_norm_law",
+    "predict",
+    "simulate",
+]
 
 # Where a diverging q leaves the range of float64 it stays at this, far in the tails of every
 # activation.
 _LARGEST_Q = 1e300
-
-_ActivationLike = str | _activations.Activation | Callable[..., Any]
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,8 +50,9 @@ class Prediction:
         Forward mean square per entry: ``q[0]`` of the input, ``q[l]`` of the pre-activations
         ``z_l``.
     chi : ndarray, (L,)
-        Factor on the mean square of the gradient's norm from interface ``l + 1`` to ``l``:
-        ``chi[0] = sigma_w[0]**2``, then ``chi[l] = sigma_w[l]**2 E[phi'(sqrt(q[l]) g)**2]``.
+        Factor on the mean square of the gradient's norm from interface ``l + 1`` to ``l``; in a
+        plain network ``chi[0] = sigma_w[0]**2``, then ``chi[l] = sigma_w[l]**2 E[phi'(sqrt(q[l])
+        g)**2]``.
     log_gradient : ndarray, (L + 1,)
         ``ln sqrt(E||g_l||**2 / E||g_L||**2)`` of the gradient's 2-norm, relative to the output; the
         last entry is 0.
@@ -55,16 +69,19 @@ class Prediction:
 
 def predict(
     widths: Sequence[int],
-    activation: _ActivationLike | Sequence[_ActivationLike],
+    activation: ActivationLike | Sequence[ActivationLike],
     *,
     sigma_w: npt.ArrayLike,
     sigma_b: npt.ArrayLike = 0.0,
     q0: float = 1.0,
+    shortcut: npt.ArrayLike = 0.0,
+    branch_scale: npt.ArrayLike = 1.0,
+    normalization: str | None = None,
 ) -> Prediction:
     """Mean square of signal and log-norm of gradient at each interface of a random network.
 
-    The layers are ``z_l = W_l h_{l-1} + b_l``, ``h_l = phi(z_l)``, ``l = 1..L``, with ``h_0`` the
-    input.
+    The layers are ``z_{l+1} = shortcut_l z_l + branch_scale_l (W_l h_l + b_l)`` for l = 0..L-1,
+    with ``h_0 = z_0`` the input and ``h_l = phi(N(z_l))``, N the normalisation, if any.
 
     Parameters
     ----------
@@ -77,7 +94,11 @@ def predict(
     sigma_b : float or array_like (L,), optional
         Standard deviation of the biases.
     q0 : float, optional
-        Mean square of the input's entries.
+        Mean square of the input's entries; with batch normalisation, their variance over the batch.
+    shortcut, branch_scale : float or array_like (L,), optional
+        One number or one per layer, the input's first; a nonzero shortcut needs a square layer.
+    normalization : {None, "batch", "layer"}, optional
+        What is done to ``z_l`` before `phi`, in every layer but the first.
 
     Returns
     -------
@@ -91,14 +112,28 @@ def predict(
 
     Notes
     -----
-    ``q[1] = sigma_w**2 q0 + sigma_b**2``; ``q[l+1] = sigma_w**2 E[phi(sqrt(q[l]) g)**2] +
-    sigma_b**2``; ``E||g_l||**2 = sigma_w**2 E[phi'(sqrt(q[l]) g)**2] E||g_{l+1}||**2`` (norms scale
-    with fan_in; entries with fan_out: ``Var(g_l) = fan_out Var(W) E[phi'**2] Var(g_{l+1})``, which
-    is ``log_gradient_entry``).  Cost: two quadratures per layer.
+    With ``u_l`` the variance that enters `phi`, which is ``q[l]``, or 1 after a normalisation::
+
+        q[l+1] = shortcut**2 q[l] + branch_scale**2 (sigma_w**2 E[phi(sqrt(u_l) g)**2] + sigma_b**2)
+        chi[l] = shortcut**2 + branch_scale**2 sigma_w**2 E[phi'(sqrt(u_l) g)**2] u_l / s_l
+
+    and the same with ``phi(x) = x`` for the input.  ``s_l`` is what the normalisation divides by:
+    ``q[l]``, or with batch normalisation the variance over a large batch of independent inputs,
+    ``s[l+1] = shortcut**2 s[l] + branch_scale**2 sigma_w**2 Var phi(g)``; so a batch-normalised net
+    without shortcut has ``chi = E[phi'**2] / Var phi`` whatever sigma_w.  ``E||g_l||**2 = chi[l]
+    E||g_{l+1}||**2`` (norms scale with fan_in; entries with fan_out: ``Var(g_l) = fan_out Var(W)
+    E[phi'**2] Var(g_{l+1})``, which is ``log_gradient_entry``).  A convolution obeys the same
+    equations with its fan_in (exactly so, orthogonal kernels aside, only with circular padding);
+    so does a recurrent net at each step of time, as shared weights change nothing in the limit of
+    infinite width (of one state; states at two times are correlated).
+
+    Cost: two quadratures per layer.
 
     References
     ----------
-    Poole et al. 2016, eq. 3; Schoenholz et al. 2017, eqs. 14 and 15.
+    Poole et al. 2016, eq. 3; Schoenholz et al. 2017, eqs. 14 and 15; Yang and Schoenholz, Mean
+    field residual networks: on the edge of chaos, 2017; Yang et al., A mean field theory of batch
+    normalization, 2019; Xiao et al., Dynamical isometry and a mean field theory of CNNs, 2018.
 
     Examples
     --------
@@ -112,63 +147,38 @@ def predict(
     >>> round(float(sigmoid.chi[15]), 4)
     0.0557
     """
-    sizes = _widths(widths)
+    sizes = sizes_of(widths)
     n_layers = len(sizes) - 1
-    w = _per_layer(sigma_w, "sigma_w", n_layers)
-    b = _per_layer(sigma_b, "sigma_b", n_layers)
-    phis = _hidden_activations(activation, n_layers)
+    w = per_layer(sigma_w, "sigma_w", n_layers)
+    b = per_layer(sigma_b, "sigma_b", n_layers)
+    carried = residual_shortcut(shortcut, sizes) ** 2
+    scale = per_layer(branch_scale, "branch_scale", n_layers, least=-math.inf) ** 2
+    phis = hidden_activations(activation, n_layers)
     q0 = float(q0)
     if not (math.isfinite(q0) and q0 >= 0):
         raise ValueError(f"q0 must be finite and at least 0, got {q0!r}")
+    if normalization is not None:
+        choice("normalization", normalization, ("batch", "layer"))
 
     q = np.empty(n_layers + 1)
     chi = np.empty(n_layers)
-    q[0], q[1], chi[0] = q0, w[0] ** 2 * q0 + b[0] ** 2, w[0] ** 2
+    weight = scale * w**2
+    q[0], q[1] = q0, carried[0] * q0 + scale[0] * (w[0] ** 2 * q0 + b[0] ** 2)
+    chi[0] = carried[0] + weight[0]
+    spread = (carried[0] + weight[0]) * q0  # the variance over a batch
     for layer in range(1, n_layers):
-        phi = phis[layer - 1]
-        variance = min(q[layer], _LARGEST_Q)
-        moments = _moments.gaussian_moments(phi, variance)
-        q[layer + 1] = _moments.variance_map(
-            phi, variance, sigma_w=float(w[layer]), sigma_b=float(b[layer])
-        )
-        chi[layer] = w[layer] ** 2 * float(moments.dphi2)
+        q[layer] = min(q[layer], _LARGEST_Q)
+        entering = q[layer] if normalization is None else 1.0
+        moments = _moments.gaussian_moments(phis[layer - 1], entering)
+        phi2, slope2 = float(moments.phi2), float(moments.dphi2)
+        q[layer + 1] = carried[layer] * q[layer] + weight[layer] * phi2
+        q[layer + 1] += scale[layer] * b[layer] ** 2
+        divisor = {None: 1.0, "layer": q[layer], "batch": spread}[normalization]
+        with np.errstate(divide="ignore"):
+            chi[layer] = carried[layer] + weight[layer] * slope2 / np.float64(divisor)
+        spread = carried[layer] * spread + weight[layer] * (phi2 - float(moments.phi) ** 2)
 
     with np.errstate(divide="ignore"):
         log_gradient = np.append(np.cumsum(0.5 * np.log(chi[::-1]))[::-1], 0.0)
     entry = log_gradient - 0.5 * np.log(sizes / sizes[-1])
     return Prediction(q=q, chi=chi, log_gradient=log_gradient, log_gradient_entry=entry)
-
-
-def _widths(widths: Sequence[int]) -> np.ndarray:
-    sizes = np.asarray(widths)
-    if sizes.ndim != 1 or sizes.dtype.kind not in "iu" or len(sizes) < 2 or sizes.min() < 1:
-        raise ValueError(
-            f"widths must be at least two integers of at least 1, n_0 to n_L, got {widths!r}"
-        )
-    return sizes
-
-
-def _per_layer(sigma: npt.ArrayLike, argument: str, n_layers: int) -> np.ndarray:
-    values = np.asarray(sigma)
-    if values.dtype.kind not in "biuf":
-        raise TypeError(f"{argument} must hold real numbers, got dtype {values.dtype}")
-    if values.shape not in ((), (n_layers,)):
-        raise ValueError(
-            f"{argument} must be a number or one per layer, ({n_layers},), got shape {values.shape}"
-        )
-    if not (np.isfinite(values).all() and (values >= 0).all()):
-        raise ValueError(f"{argument} must be finite and at least 0, got {sigma!r}")
-    return np.broadcast_to(values.astype(np.float64), (n_layers,))
-
-
-def _hidden_activations(
-    activation: _ActivationLike | Sequence[_ActivationLike], n_layers: int
-) -> list[_activations.Activation]:
-    if isinstance(activation, (list, tuple)):
-        if len(activation) != n_layers - 1:
-            raise ValueError(
-                f"activation must be one, or one for each of the {n_layers - 1} hidden layers, "
-                f"got {len(activation)}"
-            )
-        return [_activations.get(phi) for phi in activation]
-    return [_activations.get(activation)] * (n_layers - 1)  # type: ignore[arg-type]

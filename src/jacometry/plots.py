@@ -1,4 +1,4 @@
-"""Figures of gradient-flow reports and activations, drawn with matplotlib (``plot`` extra)."""
+"""Figures of reports, activations and ensembles, drawn with matplotlib (``plot`` extra)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ._activation_plots import activation_curves
-from ._plot_style import Palette, new_axes, prepared, tidy
+from ._ensemble_plots import ensemble_trajectory
+from ._plot_style import Palette, decades, finish_layers, new_axes, prepared, tidy
 
 if TYPE_CHECKING:
     from .diagnostics import GradientFlowReport
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Palette",
     "activation_curves",
+    "ensemble_trajectory",
     "gradient_profile",
     "layer_norms",
     "new_axes",
@@ -24,9 +26,7 @@ __all__ = [
     "unit_shares",
 ]
 
-_LN_10 = math.log(10.0)
 _MARKED = 60  # more layers than this are drawn as plain lines
-_SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 def gradient_profile(
@@ -52,13 +52,13 @@ def gradient_profile(
     alone = len(reports) == 1
     for k, report in enumerate(reports):
         colour = palette.series[k % len(palette.series)]
-        measured = _decades(report.layers["gradient_log_norm"])
-        theory = _decades(report.layers["theory_log_gradient"])
+        measured = decades(report.layers["gradient_log_norm"])
+        theory = decades(report.layers["theory_log_gradient"])
         origin = 0.0 if alone else measured[-1]
         numbers = np.arange(1, len(measured) + 1)
         theory_colour = palette.theory if alone else colour
         if alone:
-            sd = report.layers["theory_sd"] / _LN_10
+            sd = report.layers["theory_sd"] / math.log(10.0)
             centre = measured - np.nan_to_num(report.layers["z"]) * sd
             ax.fill_between(
                 numbers, centre - 2 * sd, centre + 2 * sd, color=theory_colour, alpha=0.18, lw=0,
@@ -75,7 +75,7 @@ def gradient_profile(
     if not alone:
         ax.plot([], [], "--", color=palette.ink, lw=1.6, label="mean-field theory of each")
     ax.set_ylabel("gradient norm" if alone else "gradient norm, last layer = 1", color=palette.ink)
-    _finish(ax, palette, decades=True, least=4.0)
+    finish_layers(ax, palette, is_decades=True, least=4.0)
     return ax
 
 
@@ -100,8 +100,8 @@ def signal_profile(
     ax, palette = prepared(ax, palette)
     numbers = np.arange(1, len(report.layers) + 1)
     with np.errstate(divide="ignore", invalid="ignore"):
-        size = _decades(0.5 * np.log(report.layers["forward_variance"]))
-        spread = _decades(np.log(report.layers["spread"]))
+        size = decades(0.5 * np.log(report.layers["forward_variance"]))
+        spread = decades(np.log(report.layers["spread"]))
     ax.plot(
         numbers, size, color=palette.series[0], lw=2, marker=_marker(numbers), ms=5,
         label="size of the signal (root mean square)",
@@ -111,7 +111,7 @@ def signal_profile(
         label="part that depends on the input",
     )  # fmt: skip
     ax.set_ylabel("pre-activations", color=palette.ink)
-    _finish(ax, palette, decades=True)
+    finish_layers(ax, palette, is_decades=True)
     return ax
 
 
@@ -146,7 +146,7 @@ def unit_shares(
             ax.plot(numbers, percent, color=colour, lw=1.2, label=label)
     ax.set_ylim(0, 100)
     ax.set_ylabel("% of units", color=palette.ink)
-    _finish(ax, palette, decades=False)
+    finish_layers(ax, palette, is_decades=False)
     return ax
 
 
@@ -175,50 +175,21 @@ def layer_norms(
     last = report.layers["cumulative_log_norm"][-1]
     bound = np.append(np.cumsum(single[:0:-1])[::-1], 0.0) + last
     ax.plot(
-        numbers, _decades(bound), ":", color=palette.theory, lw=2,
+        numbers, decades(bound), ":", color=palette.theory, lw=2,
         label="product of the single layers' norms (upper bound)",
     )  # fmt: skip
     ax.plot(
-        numbers, _decades(report.layers["cumulative_log_norm"]), color=palette.series[0], lw=2,
+        numbers, decades(report.layers["cumulative_log_norm"]), color=palette.series[0], lw=2,
         marker=_marker(numbers), ms=5, label="norm of the product, layer to output",
     )  # fmt: skip
     ax.plot(
-        numbers, _decades(single), color=palette.series[3 % len(palette.series)], lw=1.6,
+        numbers, decades(single), color=palette.series[3 % len(palette.series)], lw=1.6,
         marker=_marker(numbers, "^"), ms=4, label="single layer",
     )  # fmt: skip
     ax.set_ylabel("spectral norm", color=palette.ink)
-    _finish(ax, palette, decades=True)
+    finish_layers(ax, palette, is_decades=True)
     return ax
-
-
-def _decades(logs: np.ndarray) -> np.ndarray:
-    """Powers of ten, with gaps where there is no number to draw."""
-    values = np.asarray(logs, dtype=float) / _LN_10
-    return np.where(np.isfinite(values), values, np.nan)
 
 
 def _marker(numbers: np.ndarray, shape: str = "o") -> str:
     return shape if len(numbers) <= _MARKED else ""
-
-
-def _finish(ax: Any, palette: Palette, *, decades: bool, least: float = 2.0) -> None:
-    from matplotlib.ticker import FuncFormatter, MaxNLocator
-
-    ax.set_xlabel("layer  (input on the left, output on the right)", color=palette.ink)
-    ax.xaxis.set_major_locator(
-        MaxNLocator(nbins=14, steps=[1, 2, 5, 10], integer=True, min_n_ticks=1)
-    )
-    if decades:
-        low, high = ax.get_ylim()
-        if high - low < least:  # a level curve is to look level
-            middle = (low + high) / 2
-            ax.set_ylim(middle - least / 2, middle + least / 2)
-        ax.yaxis.set_major_locator(MaxNLocator(nbins=7, steps=[1, 2, 5, 10], integer=True))
-        ax.yaxis.set_major_formatter(FuncFormatter(_power_of_ten))
-    tidy(ax, palette)
-
-
-def _power_of_ten(value: float, _position: int | None = None) -> str:
-    if abs(value - round(value)) > 1e-9:
-        return ""
-    return "1" if round(value) == 0 else "10" + str(round(value)).translate(_SUPERSCRIPTS)

@@ -1,0 +1,123 @@
+"""What `simulate` does with the signal between two weight matrices, at any scale of it."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from . import initializers as _initializers
+from .activations import Activation
+from .ops._chain_factors import add_scaled
+from .ops.scaled import ScaledArray
+
+# Beyond 2**+-100 an activation that is smooth (or kinked) at 0, or linear at infinity, is there
+# linear on each side to all digits.  It is compared with itself at 2**+-300.
+_EXPONENT = 100
+_FAR_EXPONENT = 300
+_AGREEMENT = 1e-12
+
+_GAUSSIAN = (
+    _initializers.gaussian,
+    _initializers.he_normal,
+    _initializers.glorot_normal,
+    _initializers.lecun_normal,
+)
+
+
+class Hidden:
+    """An activation on signals that carry exponents."""
+
+    def __init__(self, phi: Activation) -> None:
+        self.phi = phi
+        self._near = self._lines(-1)
+        self._far = self._lines(1)
+
+    def __call__(self, z: ScaledArray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Mantissas and exponents of phi(z), not normalised, and phi'(z); z (nets, width)."""
+        exponent = z.exponent
+        is_near = (exponent < -_EXPONENT) if self._near else np.zeros(len(exponent), bool)
+        is_far = (exponent > _EXPONENT) if self._far else np.zeros(len(exponent), bool)
+        is_line = is_near | is_far
+        scale = np.clip(np.where(is_line, 0, exponent), -(1 << 14), 1 << 14).astype(np.int32)
+        with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+            x = np.ldexp(z.mantissa, scale[:, None])
+            value, slope = self.phi.value(x), self.phi.slope(x)
+        for chosen, lines in ((is_near, self._near), (is_far, self._far)):
+            if lines and chosen.any():
+                mantissa = z.mantissa[chosen]
+                up, down = lines
+                slope[chosen] = np.where(mantissa > 0, up, down)
+                value[chosen] = slope[chosen] * mantissa
+        return value, np.where(is_line, exponent, 0), slope
+
+    def _lines(self, side: int) -> tuple[float, float] | None:
+        """Slopes above and below 0, of the lines that phi is near 0 (-1) or far out (1), if any."""
+        signs = np.array([1.0, -1.0])
+        here, there = (signs * math.ldexp(1.0, side * e) for e in (_EXPONENT - 20, _FAR_EXPONENT))
+        with np.errstate(all="ignore"):
+            slopes = self.phi.value(there) / there
+            change = np.abs(self.phi.value(here) / here - slopes)
+        limit = math.ldexp(1.0, -_EXPONENT // 2)
+        if not (change <= _AGREEMENT * np.abs(slopes) + limit).all():
+            return None
+        slopes[np.abs(slopes) < limit] = 0.0
+        return (float(slopes[0]), float(slopes[1])) if slopes.any() else None
+
+
+class Stream:
+    """The random numbers of one net: a function of the ensemble's entropy and the net's number."""
+
+    def __init__(self, entropy: list[int], i: int, has_biases: bool) -> None:
+        def generator(part: int) -> np.random.Generator:
+            seed = np.random.SeedSequence(entropy, spawn_key=(i, part))
+            return np.random.Generator(np.random.SFC64(seed))
+
+        self.weights = generator(0)
+        self.biases = generator(1) if has_biases else None
+
+    @property
+    def state(self) -> Any:
+        """Where the stream is."""
+        biases = None if self.biases is None else self.biases.bit_generator.state
+        return self.weights.bit_generator.state, biases
+
+    @state.setter
+    def state(self, state: Any) -> None:
+        self.weights.bit_generator.state, biases = state
+        if self.biases is not None:
+            self.biases.bit_generator.state = biases
+
+
+def combined(
+    drawn: ScaledArray,
+    z: ScaledArray,
+    *,
+    biases: np.ndarray | None,
+    shortcut: float,
+    branch_scale: float,
+) -> ScaledArray:
+    """``shortcut z + branch_scale (drawn + biases)``."""
+    if biases is not None:
+        drawn = add_scaled(drawn, ScaledArray.from_array(biases, item_ndim=1), 1.0)
+    if branch_scale != 1.0:
+        nothing = ScaledArray(np.zeros_like(drawn.mantissa), np.zeros_like(drawn.exponent))
+        drawn = add_scaled(nothing, drawn, branch_scale)
+    return add_scaled(drawn, z, shortcut) if shortcut else drawn
+
+
+def gaussian_scale(draw: Callable[..., Any], shape: tuple[int, int]) -> float | None:
+    """Standard deviation of the entries, if `draw` is a Gaussian initializer, else None."""
+    options: dict[str, Any] = {}
+    if isinstance(draw, functools.partial) and not draw.args:
+        options, draw = draw.keywords, draw.func
+    if draw not in _GAUSSIAN or not options.keys() <= {"fan", "gain"}:
+        return None
+    settings = {**(draw.__kwdefaults__ or {}), **options}
+    fans = {"out": shape[0], "in": shape[1], "avg": (shape[0] + shape[1]) / 2}
+    if settings["fan"] not in fans:
+        return None  # for the initializer to say
+    return float(settings["gain"]) / math.sqrt(fans[settings["fan"]])
