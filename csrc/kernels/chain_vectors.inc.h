@@ -340,6 +340,7 @@ typedef struct {
     JM_T shortcut;
     const JM_T *slopes;      /* on the output side, or NULL */
     ptrdiff_t slopes_stride; /* from one sample to the next */
+    const JM_T *ahead;       /* slopes to come, to be fetched; NULL: none */
     const ptrdiff_t *sample; /* of each row */
     JM_T *between, *result;  /* (count, JM_VW): sums of squares lane by lane, before and after */
 } JM_NAME(chain_rows_job);
@@ -362,6 +363,12 @@ JM_INLINE void JM_NAME(chain_rows_tile)(const int n_rows, const int nv, const in
                                         ptrdiff_t stride) {
     JM_V sum[12][JM_PANEL_ALONE];
     const JM_T *x = job->source + row * in_pad;
+    if (job->ahead)
+        for (int r = 0; r < n_rows; r++) {
+            const JM_T *s = job->ahead + job->sample[row + r] * job->slopes_stride + col;
+            for (int line = 0; line < nv * JM_VW; line += (int)(64 / sizeof(JM_T)))
+                JM_PREFETCH(s + line);
+        }
     JM_UNROLL
     for (int r = 0; r < n_rows; r++)
         JM_UNROLL
@@ -434,7 +441,7 @@ JM_INLINE void JM_NAME(chain_rows_tiles)(const int nv, const JM_NAME(chain_rows_
 static const JM_T *JM_NAME(chain_pack)(const JM_NAME(chain_step) * step, ptrdiff_t col,
                                        ptrdiff_t width, ptrdiff_t count, JM_T *packed,
                                        ptrdiff_t *stride) {
-    enum { MANY = 64, SQUARE = 16 };
+    enum { MANY = 64 };
     const ptrdiff_t padded = JM_PADDED(width), depth = step->cols;
     const int tail = (int)(width - padded + JM_VW);
     const JM_T *weights = step->weights + col * step->row_stride;
@@ -453,13 +460,17 @@ static const JM_T *JM_NAME(chain_pack)(const JM_NAME(chain_step) * step, ptrdiff
         }
         return packed;
     }
-    for (ptrdiff_t k = 0; k < depth; k++)
-        for (ptrdiff_t j = width; j < padded; j++)
-            packed[k * padded + j] = 0;
-    for (ptrdiff_t k0 = 0; k0 < depth; k0 += SQUARE)
-        for (ptrdiff_t j = 0; j < width; j++)
-            for (ptrdiff_t k = k0; k < k0 + SQUARE && k < depth; k++)
-                packed[k * padded + j] = weights[j * step->row_stride + k];
+    ptrdiff_t whole = 0;
+    for (; whole + JM_VW <= width; whole += JM_VW) {
+        const JM_T *items[JM_VW];
+        for (int l = 0; l < JM_VW; l++)
+            items[l] = weights + (whole + l) * step->row_stride;
+        JM_NAME(jm_interleave)(depth, 0, items, padded / JM_VW, packed + whole);
+    }
+    if (whole < padded)
+        for (ptrdiff_t k = 0; k < depth; k++)
+            for (ptrdiff_t j = whole; j < whole + JM_VW; j++)
+                packed[k * padded + j] = j < width ? weights[j * step->row_stride + k] : 0;
     return packed;
 }
 
@@ -470,7 +481,7 @@ JM_INLINE void JM_NAME(chain_rows_product)(ptrdiff_t rows, ptrdiff_t depth,
                                            JM_T *packed) {
     const ptrdiff_t in_pad = JM_PADDED(depth), out_pad = JM_PADDED(rows);
     const ptrdiff_t n_vectors = out_pad / JM_VW;
-    const ptrdiff_t n_panels = (n_vectors + JM_PANEL - 1) / JM_PANEL;
+    const ptrdiff_t n_panels = JM_PANELS(n_vectors);
     for (ptrdiff_t p = 0; p < n_panels; p++) {
         const ptrdiff_t begin = p * n_vectors / n_panels, end = (p + 1) * n_vectors / n_panels;
         const ptrdiff_t col = begin * JM_VW;
@@ -542,14 +553,13 @@ static void JM_NAME(chain_rows_diagonal)(const JM_NAME(chain_rows_job) * job, pt
     }
 }
 
-/* scratch = in * slopes row by row, the slopes on the input side; `next` are those to come. */
+/* scratch = in * slopes row by row, the slopes on the input side. */
 JM_INLINE void JM_NAME(chain_rows_slope)(ptrdiff_t n, const JM_NAME(chain_rows_job) * job,
-                                         const JM_T *slopes, ptrdiff_t slopes_stride,
-                                         const JM_T *next, ptrdiff_t count, JM_T *scratch) {
+                                         const JM_T *slopes, ptrdiff_t count, JM_T *scratch) {
     const ptrdiff_t pad = JM_PADDED(n);
     const int tail = (int)(n - pad + JM_VW);
     for (ptrdiff_t j = 0; j < count; j++) {
-        const ptrdiff_t at = job->sample[j] * slopes_stride;
+        const ptrdiff_t at = job->sample[j] * job->slopes_stride;
         JM_V sum = JM_SPLAT(0);
         JM_UNROLL
         for (ptrdiff_t i = 0; i + JM_VW < pad; i += JM_VW) {
@@ -563,9 +573,6 @@ JM_INLINE void JM_NAME(chain_rows_slope)(ptrdiff_t n, const JM_NAME(chain_rows_j
         sum = JM_FMADD(x, x, sum);
         JM_STORE(scratch + j * pad + i, x);
         JM_STORE(job->between + j * JM_VW, sum);
-        if (next)
-            for (ptrdiff_t line = 0; line < n; line += (ptrdiff_t)(64 / sizeof(JM_T)))
-                JM_PREFETCH(next + at + line);
     }
 }
 
@@ -587,7 +594,7 @@ static double JM_NAME(chain_row_square)(ptrdiff_t n, const JM_T *row) {
  * there is only one) and of the result.
  */
 JM_INLINE void JM_NAME(chain_rows_step)(ptrdiff_t rows, ptrdiff_t depth, const jm_layer *layer,
-                                        const JM_NAME(chain_step) * step, const JM_T *next,
+                                        const JM_NAME(chain_step) * step, const JM_T *ahead,
                                         const ptrdiff_t *sample, ptrdiff_t count, const JM_T *in,
                                         JM_T *out, double *between, double *result,
                                         const JM_NAME(chain_vectors_space) * space) {
@@ -602,12 +609,13 @@ JM_INLINE void JM_NAME(chain_rows_step)(ptrdiff_t rows, ptrdiff_t depth, const j
                                          .shortcut = step->shortcut,
                                          .slopes = scales_input ? NULL : slopes,
                                          .slopes_stride = layer->slopes_stride,
+                                         .ahead = ahead,
                                          .sample = sample,
                                          .between = between_lanes,
                                          .result = lanes};
     if (scales_input)
         JM_NAME(chain_rows_slope)
-    (depth, &job, slopes, layer->slopes_stride, next, count, space->scratch);
+    (depth, &job, slopes, count, space->scratch);
     if (!step->weights)
         JM_NAME(chain_rows_diagonal)(&job, rows, count);
     else if (count <= 2 && step->row_stride == 1)
@@ -686,6 +694,25 @@ static void JM_NAME(chain_rows_start)(const jm_vectors *vectors, ptrdiff_t n_lay
     }
 }
 
+/*
+ * The slopes to fetch while layer k is worked on: those of the next layer or, where a group's are
+ * few, of the same layer in the next group of n_samples.
+ */
+static const JM_T *JM_NAME(chain_slopes_ahead)(const jm_chain *chain, const jm_layer *layer,
+                                               ptrdiff_t k, int transposed, int has_next,
+                                               ptrdiff_t n_samples) {
+    const ptrdiff_t group = n_samples * layer->slopes_stride,
+                    first = transposed ? chain->n_layers - 1 : 0;
+    if (layer->slopes_stride == 0)
+        return NULL;
+    if (group > 0 && group * (ptrdiff_t)sizeof(JM_T) <= 4 * JM_AHEAD)
+        return (const JM_T *)layer->slopes + group;
+    if (has_next)
+        return JM_NAME(chain_layer)(chain, transposed ? k - 1 : k + 1).slopes;
+    const JM_T *start = JM_NAME(chain_layer)(chain, first).slopes;
+    return start ? start + group : NULL;
+}
+
 static void JM_NAME(chain_by_rows)(const jm_chain *chain, const jm_vectors *vectors,
                                    ptrdiff_t max_width, ptrdiff_t first, ptrdiff_t count,
                                    ptrdiff_t begin, ptrdiff_t end, int transposed,
@@ -724,15 +751,15 @@ static void JM_NAME(chain_by_rows)(const jm_chain *chain, const jm_vectors *vect
             const jm_layer layer = JM_NAME(chain_layer)(chain, k);
             const JM_NAME(chain_step) step =
                 JM_NAME(chain_step_of)(chain, k, sample[0], transposed);
-            const JM_T *next = NULL;
-            if (layer.slopes_stride && progress + 1 < end)
-                next = JM_NAME(chain_layer)(chain, transposed ? k - 1 : k + 1).slopes;
+            const JM_T *ahead =
+                JM_NAME(chain_slopes_ahead)(chain, &layer, k, transposed, progress + 1 < n_layers,
+                                            sample[count - 1] - sample[0] + 1);
             n = step.rows;
             switch (step.cols == n ? n : 0) {
 #define JM_SIZE(size)                                                                              \
     case size:                                                                                     \
         JM_NAME(chain_rows_step)                                                                   \
-        (size, size, &layer, &step, next, sample, count, in, out, between, result, space);         \
+        (size, size, &layer, &step, ahead, sample, count, in, out, between, result, space);        \
         break;
                 JM_SIZE(2)
                 JM_SIZE(3)
@@ -744,7 +771,8 @@ static void JM_NAME(chain_by_rows)(const jm_chain *chain, const jm_vectors *vect
 #undef JM_SIZE
             default:
                 JM_NAME(chain_rows_step)
-                (n, step.cols, &layer, &step, next, sample, count, in, out, between, result, space);
+                (n, step.cols, &layer, &step, ahead, sample, count, in, out, between, result,
+                 space);
             }
             JM_NAME(chain_rows_repair)
             (chain, sample, k, transposed, count, &step, in, out, between, result, space);
