@@ -269,27 +269,32 @@ JM_INLINE ptrdiff_t JM_NAME(chain_run_resident)(const int n, const jm_chain *cha
  */
 JM_INLINE const char *JM_NAME(chain_square_panel)(const int nv, const int n,
                                                   const JM_NAME(chain_step) * step, const JM_T *in,
-                                                  JM_T *out, const char *ahead,
+                                                  JM_T *out, JM_T *scaled, const char *ahead,
                                                   JM_NAME(chain_range) * range) {
+    const JM_T *source = in;
+    if (step->slopes && step->slopes_first) {
+        JM_NAME(chain_scale_rows)(nv, step, n, in, scaled, range);
+        source = scaled;
+    }
     const int n_tiles = (n + JM_TILE_ROWS(nv) - 1) / JM_TILE_ROWS(nv);
     const int low = n / n_tiles, tall = low + 1, n_tall = n % n_tiles;
     ptrdiff_t i = 0;
     for (; i < n_tall * tall; i += tall) {
         ahead = JM_NAME(chain_fetch)(tall, nv, ahead);
         JM_NAME(chain_tile)
-        (tall, nv, step, n, n, 1, i, in, nv * JM_VW, in, out, nv * JM_VW, range);
+        (tall, nv, step, n, n, 1, i, source, nv * JM_VW, in, out, nv * JM_VW, range);
     }
     for (; i < n; i += low) {
         ahead = JM_NAME(chain_fetch)(low, nv, ahead);
         JM_NAME(chain_tile)
-        (low, nv, step, n, n, 1, i, in, nv * JM_VW, in, out, nv * JM_VW, range);
+        (low, nv, step, n, n, 1, i, source, nv * JM_VW, in, out, nv * JM_VW, range);
     }
     return ahead;
 }
 
 /*
- * All panels through a square layer, plainly, with the slopes (if any) on the output side.  `in` is
- * a block or, if is_row_major, a matrix whose rows are n apart.
+ * All panels through a square layer, plainly.  `in` is a block or, if is_row_major, a matrix whose
+ * rows are n apart, and then no slopes are on the input side; `scaled` has room for a panel.
  *
  * Bound: flops, 2 n^3 a layer and sample, with W from L2 at 2 bytes a cycle; from main memory, n^2
  * numbers a layer up to n = 16 or so.  Rows are taken in blocks whose part of W stays in L2 while
@@ -297,7 +302,9 @@ JM_INLINE const char *JM_NAME(chain_square_panel)(const int nv, const int n,
  */
 static void JM_NAME(chain_square_layer)(ptrdiff_t n, const JM_NAME(chain_panels) * panels,
                                         const JM_NAME(chain_step) * step, const JM_T *in,
-                                        int is_row_major, JM_T *out, JM_NAME(chain_range) * range) {
+                                        int is_row_major, JM_T *out, JM_T *scaled,
+                                        JM_NAME(chain_range) * range) {
+    const int scales_input = step->slopes && step->slopes_first;
     const char *ahead = (const char *)step->weights + JM_AHEAD;
     ptrdiff_t n_rows = JM_ROW_BLOCK / (n * (ptrdiff_t)sizeof(JM_T));
     n_rows = n_rows < JM_LEAST_ROWS ? JM_LEAST_ROWS : n_rows;
@@ -305,15 +312,18 @@ static void JM_NAME(chain_square_layer)(ptrdiff_t n, const JM_NAME(chain_panels)
         const ptrdiff_t end = begin + n_rows < n ? begin + n_rows : n;
         for (ptrdiff_t p = 0, first = 0; p < panels->n; p++) {
             const ptrdiff_t nv = JM_NAME(chain_panel_width)(panels, p), width = nv * JM_VW;
-            const JM_T *source = in + (is_row_major ? first : first * n);
+            const JM_T *original = in + (is_row_major ? first : first * n);
+            const JM_T *source = scales_input ? scaled : original;
             const ptrdiff_t stride = is_row_major ? n : width;
+            if (scales_input)
+                JM_NAME(chain_scale_rows)((int)nv, step, n, original, scaled, range);
             switch (nv) {
 #define JM_WIDTH(v)                                                                                \
     case v:                                                                                        \
         if (v <= JM_PANEL)                                                                         \
             ahead =                                                                                \
                 JM_NAME(chain_rows_of)(v <= JM_PANEL ? v : 1, step, begin, end, n, n, 1, source,   \
-                                       stride, source, out + first * n, width, ahead, range);      \
+                                       stride, original, out + first * n, width, ahead, range);    \
         break;
                 JM_WIDTH(1)
                 JM_WIDTH(2)
@@ -329,16 +339,17 @@ static void JM_NAME(chain_square_layer)(ptrdiff_t n, const JM_NAME(chain_panels)
 /* The same where n is a constant. */
 JM_INLINE void JM_NAME(chain_constant_layer)(const int n, const JM_NAME(chain_panels) * panels,
                                              const JM_NAME(chain_step) * step, const JM_T *in,
-                                             JM_T *out, JM_NAME(chain_range) * range) {
+                                             JM_T *out, JM_T *scaled,
+                                             JM_NAME(chain_range) * range) {
     const char *ahead = (const char *)step->weights + JM_AHEAD;
     const int narrow = (int)panels->narrow, wide = narrow < JM_PANEL ? narrow + 1 : narrow;
     for (ptrdiff_t p = 0; p < panels->n; p++) {
         if (p < panels->n_narrow) {
-            ahead = JM_NAME(chain_square_panel)(narrow, n, step, in, out, ahead, range);
+            ahead = JM_NAME(chain_square_panel)(narrow, n, step, in, out, scaled, ahead, range);
             in += narrow * JM_VW * n;
             out += narrow * JM_VW * n;
         } else {
-            ahead = JM_NAME(chain_square_panel)(wide, n, step, in, out, ahead, range);
+            ahead = JM_NAME(chain_square_panel)(wide, n, step, in, out, scaled, ahead, range);
             in += wide * JM_VW * n;
             out += wide * JM_VW * n;
         }
@@ -358,7 +369,6 @@ JM_INLINE ptrdiff_t JM_NAME(chain_run)(const ptrdiff_t n, const int is_constant,
     JM_NAME(chain_state) *state = space->state;
     JM_T *in = space->block[state->current], *out = space->block[1 - state->current];
     JM_NAME(chain_step) step = JM_NAME(chain_step_of)(chain, k, sample, 0);
-    const int scales_input = step.slopes && step.slopes_first;
     const JM_NAME(chain_panels) panels = JM_NAME(chain_panels_of)((n + JM_VW - 1) / JM_VW);
     JM_V largest = JM_SPLAT(state->largest);
 
@@ -378,12 +388,10 @@ JM_INLINE ptrdiff_t JM_NAME(chain_run)(const ptrdiff_t n, const int is_constant,
         JM_NAME(chain_range) range = JM_NAME(chain_no_range)();
         if (chain->shortcuts)
             step.shortcut = (JM_T)chain->shortcuts[k];
-        if (scales_input)
-            range = JM_NAME(chain_block)(&step, space, in, out);
-        else if (is_constant)
-            JM_NAME(chain_constant_layer)((int)n, &panels, &step, in, out, &range);
-        else
-            JM_NAME(chain_square_layer)(n, &panels, &step, in, 0, out, &range);
+        if (is_constant)
+            JM_NAME(chain_constant_layer)
+        ((int)n, &panels, &step, in, out, space->panel, &range);
+        else JM_NAME(chain_square_layer)(n, &panels, &step, in, 0, out, space->panel, &range);
         JM_V result = range.result[0], between = range.between[0];
         for (int v = 1; v < JM_PANEL; v++) {
             result = JM_VMAX(range.result[v], result);
@@ -425,6 +433,8 @@ static void JM_NAME(chain_product_plain)(const jm_chain *chain, ptrdiff_t sample
                 JM_SIZE(6)
                 JM_SIZE(7)
                 JM_SIZE(8)
+                JM_SIZE(9)
+                JM_SIZE(10)
                 JM_SIZE(12)
                 JM_SIZE(16)
                 JM_SIZE(24)
@@ -523,7 +533,7 @@ static int JM_NAME(chain_first_two)(const jm_chain *chain, ptrdiff_t sample,
                               JM_SPLAT(0)))
         return 0;
     JM_NAME(chain_square_layer)
-    (n, &space->panels, &step, first.weights, 1, space->block[0], &range);
+    (n, &space->panels, &step, first.weights, 1, space->block[0], space->panel, &range);
     const JM_T largest = JM_NAME(chain_largest)(range.result);
     if (JM_NAME(chain_leaves)(&window, JM_SPLAT(largest), 0, JM_SPLAT(0)))
         return 0;

@@ -266,6 +266,22 @@ static void JM_NAME(chain_diagonal)(const JM_NAME(chain_step) * step, int nv, co
         }
 }
 
+/* out (rows, nv * JM_VW) = s in, row by row: a panel as slopes on the input side leave it. */
+JM_INLINE void JM_NAME(chain_scale_rows)(const int nv, const JM_NAME(chain_step) * step,
+                                         ptrdiff_t rows, const JM_T *in, JM_T *JM_RESTRICT out,
+                                         JM_NAME(chain_range) * range) {
+    const ptrdiff_t width = nv * JM_VW;
+    for (ptrdiff_t k = 0; k < rows; k++)
+        for (int v = 0; v < nv; v++) {
+            const ptrdiff_t at = k * width + v * JM_VW;
+            const JM_V s =
+                step->slopes ? JM_SPLAT(step->slopes[k]) : JM_LOAD(step->lane_slopes + at);
+            const JM_V x = JM_LOAD(in + at) * s;
+            range->between[v] = JM_VMAX_ABS(x, range->between[v]);
+            JM_STORE(out + at, x);
+        }
+}
+
 /*
  * One panel of nv vectors through one layer.
  *
@@ -282,16 +298,7 @@ static void JM_NAME(chain_panel)(const JM_NAME(chain_step) * step, int nv, const
     }
     const JM_T *source = in;
     if (step->slopes_first && (step->slopes || step->lane_slopes)) {
-        const ptrdiff_t width = nv * JM_VW;
-        for (ptrdiff_t k = 0; k < step->cols; k++)
-            for (int v = 0; v < nv; v++) {
-                const ptrdiff_t at = k * width + v * JM_VW;
-                const JM_V s =
-                    step->slopes ? JM_SPLAT(step->slopes[k]) : JM_LOAD(step->lane_slopes + at);
-                const JM_V x = JM_LOAD(in + at) * s;
-                range->between[v] = JM_VMAX_ABS(x, range->between[v]);
-                JM_STORE(work + at, x);
-            }
+        JM_NAME(chain_scale_rows)(nv, step, step->cols, in, work, range);
         source = work;
     }
     switch (nv) {

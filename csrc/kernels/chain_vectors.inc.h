@@ -1,14 +1,14 @@
 /*
  * Vectors pushed through a chain, forwards (jvp) or backwards (vjp); see chain_step.inc.h.
  *
- * A group of vectors goes through all layers together.  For a vjp and where the weights are shared,
- * the vectors are rows and the lanes run along the width: W is the panel, read as it lies for a vjp
- * and transposed for a jvp.  For a jvp through weights of each sample's own, the vectors are the
- * columns of one panel, a lane each; a group is then of one sample.  Which way is taken depends on
- * the chain and the direction alone, and a vector's arithmetic on that vector alone.
+ * A group of vectors, the rows of a block, goes through all layers together.  Where the weights are
+ * shared, and for a vjp, the lanes run along the result: W is the panel, read as it lies for a vjp
+ * and transposed for a jvp.  A jvp through weights of each sample's own takes dot products along
+ * the rows of W, which are then read once and in order; a group of vectors is then of one sample.
+ * Which way is taken depends on the chain and the direction alone, and a vector's arithmetic on
+ * that vector alone.
  */
 
-#undef JM_GROUP_COLUMNS
 #undef JM_PADDED
 #undef JM_LOW_SQUARE
 #undef JM_HIGH_SQUARE
@@ -20,14 +20,12 @@
 #define JM_HIGH_SQUARE (JM_IS_F64 ? 0x1p200 : 0x1p40)
 #define JM_LEAST_SQUARE (JM_IS_F64 ? 0x1p-957 : 0x1p-61)
 #define JM_MOST_SQUARE (JM_IS_F64 ? 0x1p1016 : 0x1p120)
-/* Vectors in a group: as columns, in lanes; as rows. */
-#define JM_GROUP_COLUMNS (2 * JM_VW)
 #define JM_PADDED(n) (((n) + JM_VW - 1) / JM_VW * JM_VW)
 #ifndef JM_GROUP_ROWS
-#define JM_GROUP_ROWS 64
-#define JM_GROUP_MAX 64 /* the larger of the two for every vector width up to 64 bytes */
+#define JM_GROUP_ROWS 128                    /* vectors in a group at most */
 #define JM_GROUP_PADDED (JM_GROUP_ROWS + 12) /* the last tile may reach past the last row */
 #define JM_PANEL_ALONE 8                     /* vectors in a panel for one row at a time */
+#define JM_LEAST_TILE_ROWS 5                 /* about the height of a tile, to count them */
 #endif
 
 /* A group's state, and scratch. */
@@ -35,10 +33,10 @@ typedef struct {
     int64_t *exponent;    /* per vector */
     ptrdiff_t *bad_layer; /* per vector; -1: none */
     int *is_zero;         /* per vector: it has become exactly zero */
-    JM_T *block[2];       /* the vectors, as columns or rows */
+    JM_T *block[2];       /* the vectors, a row each */
     JM_T *scratch;        /* the same size: what the slopes on the input side give */
     JM_T *packed;         /* (max_width, panel width): columns of W as the rows' panel */
-    JM_T *alone[2];       /* (max_width, JM_VW) each: one vector, for a careful step */
+    JM_T *alone;          /* (max_width, padded): one row, for a careful step */
     JM_T *weights;        /* (max_width, max_width) and (max_width): scaled copies for it */
     JM_T *slopes;
 } JM_NAME(chain_vectors_space);
@@ -46,14 +44,14 @@ typedef struct {
 /* How many vectors a group of this chain may hold. */
 static ptrdiff_t JM_NAME(chain_vectors_group)(ptrdiff_t max_width, int has_shared_weights) {
     (void)max_width;
-    return has_shared_weights ? JM_GROUP_ROWS : JM_GROUP_COLUMNS;
+    (void)has_shared_weights;
+    return JM_GROUP_ROWS;
 }
 
 static size_t JM_NAME(chain_vectors_layout)(ptrdiff_t max_width, void *work,
                                             JM_NAME(chain_vectors_space) * space) {
     const ptrdiff_t padded = JM_PADDED(max_width);
-    const size_t state = JM_GROUP_MAX * sizeof(int64_t), block = JM_LINE(JM_GROUP_PADDED * padded);
-    const size_t alone = JM_LINE(max_width * JM_VW);
+    const size_t state = JM_GROUP_ROWS * sizeof(int64_t), block = JM_LINE(JM_GROUP_PADDED * padded);
     const size_t sizes[] = {state,
                             state,
                             state,
@@ -61,8 +59,7 @@ static size_t JM_NAME(chain_vectors_layout)(ptrdiff_t max_width, void *work,
                             block,
                             block,
                             JM_LINE(max_width * JM_PANEL * JM_VW),
-                            alone,
-                            alone,
+                            JM_LINE(padded),
                             JM_LINE(max_width * max_width),
                             JM_LINE(max_width)};
     enum { N_PARTS = sizeof sizes / sizeof *sizes };
@@ -80,10 +77,9 @@ static size_t JM_NAME(chain_vectors_layout)(ptrdiff_t max_width, void *work,
         space->block[1] = (void *)(base + offset[4]);
         space->scratch = (void *)(base + offset[5]);
         space->packed = (void *)(base + offset[6]);
-        space->alone[0] = (void *)(base + offset[7]);
-        space->alone[1] = (void *)(base + offset[8]);
-        space->weights = (void *)(base + offset[9]);
-        space->slopes = (void *)(base + offset[10]);
+        space->alone = (void *)(base + offset[7]);
+        space->weights = (void *)(base + offset[8]);
+        space->slopes = (void *)(base + offset[9]);
     }
     return end;
 }
@@ -110,7 +106,7 @@ static void JM_NAME(chain_log_norms)(ptrdiff_t count, const double *square, cons
     const uint64_t shift = 0x4000000000000000;     /* makes every exponent positive */
     const int64_t large_bits = 0x4338000000000000; /* the bits of 1.5 * 2^52 */
     const double large = 0x1.8p52;
-    double log_norm[JM_GROUP_MAX];
+    double log_norm[JM_GROUP_ROWS];
     int is_plain = 1;
     for (ptrdiff_t j = 0; j < count; j++) {
         union {
@@ -159,178 +155,6 @@ static void JM_NAME(chain_keep)(const jm_vectors *vectors, ptrdiff_t k, ptrdiff_
     out_exponent[vector] = is_plain ? exponent : 0;
 }
 
-/*
- * One vector through a step from scaled copies of everything, its result in [0.5, 1) unless zero.
- * Adds to *exponent.  Returns JM_NON_FINITE for bad input; out is then what plain arithmetic gives.
- */
-static int JM_NAME(chain_careful_vector)(JM_NAME(chain_step) step, const JM_T *in,
-                                         ptrdiff_t in_stride, JM_T *out, ptrdiff_t out_stride,
-                                         int64_t *exponent,
-                                         const JM_NAME(chain_vectors_space) * space) {
-    JM_T *from = space->alone[0], *to = space->alone[1];
-    int e = 0, e_step = 0, e_out = 0;
-    JM_T largest = 0;
-    memset(from, 0, (size_t)(step.cols * JM_VW) * sizeof(JM_T));
-    for (ptrdiff_t i = 0; i < step.cols; i++) {
-        from[i * JM_VW] = in[i * in_stride];
-        largest = JM_ABS(from[i * JM_VW]) > largest ? JM_ABS(from[i * JM_VW]) : largest;
-    }
-    if (largest > 0 && !isinf(largest)) {
-        e = JM_NAME(exponent_of)(largest);
-        JM_NAME(scale_by_power)(step.cols * JM_VW, from, -e);
-    }
-    const int status = JM_NAME(chain_scaled_step)(&step, space->weights, space->slopes, &e_step);
-    JM_NAME(chain_range) ignored = JM_NAME(chain_no_range)();
-    JM_NAME(chain_panel)(&step, 1, from, to, space->scratch, &ignored);
-    largest = JM_NAME(max_abs)(step.rows * JM_VW, to);
-    if (largest > 0 && !isinf(largest)) {
-        e_out = JM_NAME(exponent_of)(largest);
-        JM_NAME(scale_by_power)(step.rows * JM_VW, to, -e_out);
-    }
-    for (ptrdiff_t i = 0; i < step.rows; i++)
-        out[i * out_stride] = to[i * JM_VW];
-    *exponent += (int64_t)e + e_step + e_out;
-    return status;
-}
-
-/* ---- vectors as columns ----------------------------------------------------------------- */
-
-/*
- * The columns arrive at interface k: they are brought to [0.5, 1), their log-norms written, and
- * they are kept if asked for.  A zero or non-finite column keeps its digits.
- */
-static void JM_NAME(chain_columns_arrive)(const jm_vectors *vectors, ptrdiff_t n_layers,
-                                          ptrdiff_t k, int is_far_end, ptrdiff_t rows, int nv,
-                                          ptrdiff_t first, ptrdiff_t count, JM_T *panel,
-                                          const JM_T *largest,
-                                          const JM_NAME(chain_vectors_space) * space) {
-    const ptrdiff_t width = nv * JM_VW;
-    JM_T half[JM_GROUP_COLUMNS], rest[JM_GROUP_COLUMNS], lanes[JM_GROUP_COLUMNS];
-    double square[JM_GROUP_COLUMNS] = {0};
-    for (ptrdiff_t j = 0; j < width; j++) {
-        int e = 0;
-        if (j < count && largest[j] > 0 && isfinite(largest[j]))
-            e = JM_NAME(exponent_of)(largest[j]);
-        half[j] = JM_NAME(power_of_two)(-e / 2);
-        rest[j] = JM_NAME(power_of_two)(-e - -e / 2);
-        if (j < count)
-            space->exponent[j] += e;
-    }
-    for (int v = 0; v < nv; v++) {
-        const JM_V first_factor = JM_LOAD(half + v * JM_VW), second = JM_LOAD(rest + v * JM_VW);
-        JM_V sum = JM_SPLAT(0);
-        for (ptrdiff_t i = 0; i < rows; i++) {
-            JM_T *at = panel + i * width + v * JM_VW;
-            const JM_V x = JM_LOAD(at) * first_factor * second;
-            JM_STORE(at, x);
-            sum = JM_FMADD(x, x, sum);
-        }
-        JM_STORE(lanes + v * JM_VW, sum);
-    }
-    for (ptrdiff_t j = 0; j < count; j++)
-        square[j] = (double)lanes[j];
-    JM_NAME(chain_log_norms)
-    (count, square, space->exponent, vectors->log_norms + first * (n_layers + 1) + k, n_layers + 1);
-    for (ptrdiff_t j = 0; JM_NAME(chain_is_kept)(vectors, k, is_far_end) && j < count; j++)
-        JM_NAME(chain_keep)
-    (vectors, k, first + j, rows, panel + j, width, space->exponent[j]);
-}
-
-/* Start vectors as columns, and the largest magnitude of each. */
-static void JM_NAME(chain_columns_start)(const jm_vectors *vectors, ptrdiff_t n, int nv,
-                                         ptrdiff_t first, ptrdiff_t count, JM_T *panel,
-                                         JM_T *largest) {
-    const ptrdiff_t width = nv * JM_VW;
-    const JM_T *start = (const JM_T *)vectors->start + first * n;
-    memset(panel, 0, (size_t)(n * width) * sizeof(JM_T));
-    for (ptrdiff_t j = 0; j < width; j++)
-        largest[j] = j < count ? JM_NAME(max_abs)(n, start + j * n) : 0;
-    for (ptrdiff_t j = 0; j < count; j++)
-        for (ptrdiff_t i = 0; i < n; i++)
-            panel[i * width + j] = start[j * n + i];
-}
-
-/*
- * The columns of `out` that plain arithmetic may have spoilt, taken again with care.  `result` gets
- * the largest magnitude of each column as it stands.
- */
-static void JM_NAME(chain_columns_repair)(const jm_chain *chain, const jm_vectors *vectors,
-                                          ptrdiff_t k, int transposed, ptrdiff_t first,
-                                          ptrdiff_t count, int nv, const JM_NAME(chain_step) * step,
-                                          const JM_T *in, JM_T *out,
-                                          const JM_NAME(chain_range) * range, JM_T *result,
-                                          const JM_NAME(chain_vectors_space) * space) {
-    const ptrdiff_t width = nv * JM_VW;
-    const int has_between = step->weights && step->slopes;
-    JM_T between[JM_GROUP_COLUMNS];
-    JM_T poison[JM_GROUP_COLUMNS]; /* NaN where the column holds a NaN or an infinity */
-    for (int v = 0; v < nv; v++) {
-        JM_V sum = JM_SPLAT(0);
-        for (ptrdiff_t i = 0; i < step->rows; i++)
-            sum = JM_FMADD(JM_LOAD(out + i * width + v * JM_VW), JM_SPLAT(0), sum);
-        JM_STORE(poison + v * JM_VW, sum);
-        JM_STORE(between + v * JM_VW, range->between[v]);
-        JM_STORE(result + v * JM_VW, range->result[v]);
-    }
-    for (ptrdiff_t j = 0; j < count; j++) {
-        const int is_finite = !isnan(poison[j]);
-        if (space->bad_layer[j] >= 0 || (is_finite && space->is_zero[j]))
-            continue;
-        if (is_finite && JM_NAME(chain_is_safe)(result[j], step->cols) &&
-            (!has_between || JM_NAME(chain_is_safe)(between[j], step->cols)))
-            continue;
-        const JM_NAME(chain_step) alone =
-            JM_NAME(chain_step_of)(chain, k, (first + j) / vectors->per_sample, transposed);
-        const int status = JM_NAME(chain_careful_vector)(alone, in + j, width, out + j, width,
-                                                         space->exponent + j, space);
-        result[j] = 0;
-        for (ptrdiff_t i = 0; i < step->rows; i++) {
-            const JM_T magnitude = JM_ABS(out[i * width + j]);
-            result[j] = magnitude > result[j] ? magnitude : result[j];
-        }
-        if (status != JM_OK)
-            space->bad_layer[j] = k;
-        space->is_zero[j] = status == JM_OK && result[j] == 0;
-    }
-}
-
-static void JM_NAME(chain_columns)(const jm_chain *chain, const jm_vectors *vectors,
-                                   ptrdiff_t first, ptrdiff_t count, ptrdiff_t begin, ptrdiff_t end,
-                                   int transposed, const JM_NAME(chain_vectors_space) * space) {
-    const ptrdiff_t n_layers = chain->n_layers;
-    const ptrdiff_t sample = first / vectors->per_sample;
-    const int nv = (int)((count + JM_VW - 1) / JM_VW);
-    JM_T *in = space->block[begin % 2], *out = space->block[1 - begin % 2];
-    JM_T largest[JM_GROUP_COLUMNS];
-
-    if (begin == 0) {
-        const ptrdiff_t n = transposed ? JM_NAME(chain_layer)(chain, n_layers - 1).rows
-                                       : JM_NAME(chain_layer)(chain, 0).cols;
-        JM_NAME(chain_columns_start)(vectors, n, nv, first, count, in, largest);
-        JM_NAME(chain_columns_arrive)
-        (vectors, n_layers, transposed ? n_layers : 0, 0, n, nv, first, count, in, largest, space);
-        for (ptrdiff_t j = 0; j < count; j++)
-            space->bad_layer[j] = isinf(largest[j]) ? n_layers : -1;
-    }
-    /* `progress` counts layers passed; a vjp meets them last to first. */
-    for (ptrdiff_t progress = begin; progress < end; progress++) {
-        const ptrdiff_t k = transposed ? n_layers - 1 - progress : progress;
-        const JM_NAME(chain_step) step = JM_NAME(chain_step_of)(chain, k, sample, transposed);
-        JM_NAME(chain_range) range = JM_NAME(chain_no_range)();
-        JM_NAME(chain_panel)(&step, nv, in, out, space->scratch, &range);
-        JM_NAME(chain_columns_repair)
-        (chain, vectors, k, transposed, first, count, nv, &step, in, out, &range, largest, space);
-        JM_NAME(chain_columns_arrive)
-        (vectors, n_layers, transposed ? k : k + 1, progress == n_layers - 1, step.rows, nv, first,
-         count, out, largest, space);
-        JM_T *const previous = in;
-        in = out;
-        out = previous;
-    }
-}
-
-/* ---- vectors as rows -------------------------------------------------------------------- */
-
 /* A layer as it acts on the rows of a group; rows are padded with zeros to whole vectors. */
 typedef struct {
     const JM_T *source;   /* (count, in_pad): what W multiplies */
@@ -340,6 +164,8 @@ typedef struct {
     JM_T shortcut;
     const JM_T *slopes;      /* on the output side, or NULL */
     ptrdiff_t slopes_stride; /* from one sample to the next */
+    const JM_T *ahead;       /* slopes to come, to be fetched; NULL: none */
+    ptrdiff_t fetch;         /* bytes from an entry of W to one to come, to be fetched; 0: none */
     const ptrdiff_t *sample; /* of each row */
     JM_T *between, *result;  /* (count, JM_VW): sums of squares lane by lane, before and after */
 } JM_NAME(chain_rows_job);
@@ -362,6 +188,12 @@ JM_INLINE void JM_NAME(chain_rows_tile)(const int n_rows, const int nv, const in
                                         ptrdiff_t stride) {
     JM_V sum[12][JM_PANEL_ALONE];
     const JM_T *x = job->source + row * in_pad;
+    if (job->ahead)
+        for (int r = 0; r < n_rows; r++) {
+            const JM_T *s = job->ahead + job->sample[row + r] * job->slopes_stride + col;
+            for (int line = 0; line < nv * JM_VW; line += (int)(64 / sizeof(JM_T)))
+                JM_PREFETCH(s + line);
+        }
     JM_UNROLL
     for (int r = 0; r < n_rows; r++)
         JM_UNROLL
@@ -372,6 +204,9 @@ JM_INLINE void JM_NAME(chain_rows_tile)(const int n_rows, const int nv, const in
         JM_UNROLL
         for (int v = 0; v < nv; v++)
             w[v] = JM_LOAD_OF(panel + k * stride, v, nv, is_in_place ? tail : JM_VW);
+        if (is_in_place)
+            for (int line = 0; line < nv * JM_VW; line += (int)(64 / sizeof(JM_T)))
+                JM_PREFETCH((const char *)(panel + k * stride + line) + job->fetch);
         JM_UNROLL
         for (int r = 0; r < n_rows; r++) {
             const JM_V a = JM_SPLAT(x[r * in_pad + k]);
@@ -411,19 +246,28 @@ JM_INLINE void JM_NAME(chain_rows_tile)(const int n_rows, const int nv, const in
     }
 }
 
-/* All rows of one panel.  Where the last tile is not full its other rows are padding. */
-JM_INLINE void JM_NAME(chain_rows_tiles)(const int nv, const JM_NAME(chain_rows_job) * job,
-                                         ptrdiff_t in_pad, ptrdiff_t out_pad, ptrdiff_t depth,
-                                         ptrdiff_t count, ptrdiff_t col, int tail,
-                                         const JM_T *panel, ptrdiff_t stride) {
+/*
+ * All rows of one panel.  Where the last tile is not full its other rows are padding.  Before each
+ * tile `share` bytes of `ahead` are fetched; what comes after them is returned.
+ */
+JM_INLINE const char *JM_NAME(chain_rows_tiles)(const int nv, const JM_NAME(chain_rows_job) * job,
+                                                ptrdiff_t in_pad, ptrdiff_t out_pad,
+                                                ptrdiff_t depth, ptrdiff_t count, ptrdiff_t col,
+                                                int tail, const JM_T *panel, ptrdiff_t stride,
+                                                const char *ahead, ptrdiff_t share) {
     const int height = JM_TILE_ROWS(nv);
     ptrdiff_t row = 0;
-    for (; row + 2 < count; row += height)
+    for (; row + 2 < count; row += height) {
+        for (ptrdiff_t at = 0; at < share; at += 64)
+            JM_PREFETCH(ahead + at);
+        ahead += share;
         JM_NAME(chain_rows_tile)
-    (height, nv, 0, job, in_pad, out_pad, depth, row, col, tail, panel, stride);
+        (height, nv, 0, job, in_pad, out_pad, depth, row, col, tail, panel, stride);
+    }
     for (; row < count; row++)
         JM_NAME(chain_rows_tile)
     (1, nv, 0, job, in_pad, out_pad, depth, row, col, tail, panel, stride);
+    return ahead;
 }
 
 /*
@@ -434,7 +278,7 @@ JM_INLINE void JM_NAME(chain_rows_tiles)(const int nv, const JM_NAME(chain_rows_
 static const JM_T *JM_NAME(chain_pack)(const JM_NAME(chain_step) * step, ptrdiff_t col,
                                        ptrdiff_t width, ptrdiff_t count, JM_T *packed,
                                        ptrdiff_t *stride) {
-    enum { MANY = 64, SQUARE = 16 };
+    enum { MANY = 64 };
     const ptrdiff_t padded = JM_PADDED(width), depth = step->cols;
     const int tail = (int)(width - padded + JM_VW);
     const JM_T *weights = step->weights + col * step->row_stride;
@@ -453,13 +297,17 @@ static const JM_T *JM_NAME(chain_pack)(const JM_NAME(chain_step) * step, ptrdiff
         }
         return packed;
     }
-    for (ptrdiff_t k = 0; k < depth; k++)
-        for (ptrdiff_t j = width; j < padded; j++)
-            packed[k * padded + j] = 0;
-    for (ptrdiff_t k0 = 0; k0 < depth; k0 += SQUARE)
-        for (ptrdiff_t j = 0; j < width; j++)
-            for (ptrdiff_t k = k0; k < k0 + SQUARE && k < depth; k++)
-                packed[k * padded + j] = weights[j * step->row_stride + k];
+    ptrdiff_t whole = 0;
+    for (; whole + JM_VW <= width; whole += JM_VW) {
+        const JM_T *items[JM_VW];
+        for (int l = 0; l < JM_VW; l++)
+            items[l] = weights + (whole + l) * step->row_stride;
+        JM_NAME(jm_interleave)(depth, 0, items, padded / JM_VW, packed + whole);
+    }
+    if (whole < padded)
+        for (ptrdiff_t k = 0; k < depth; k++)
+            for (ptrdiff_t j = whole; j < whole + JM_VW; j++)
+                packed[k * padded + j] = j < width ? weights[j * step->row_stride + k] : 0;
     return packed;
 }
 
@@ -470,7 +318,11 @@ JM_INLINE void JM_NAME(chain_rows_product)(ptrdiff_t rows, ptrdiff_t depth,
                                            JM_T *packed) {
     const ptrdiff_t in_pad = JM_PADDED(depth), out_pad = JM_PADDED(rows);
     const ptrdiff_t n_vectors = out_pad / JM_VW;
-    const ptrdiff_t n_panels = (n_vectors + JM_PANEL - 1) / JM_PANEL;
+    const ptrdiff_t n_panels = JM_PANELS(n_vectors);
+    const char *ahead = (const char *)step->weights + job->fetch;
+    const ptrdiff_t n_tiles = n_panels * ((count + JM_LEAST_TILE_ROWS - 1) / JM_LEAST_TILE_ROWS);
+    const ptrdiff_t share =
+        job->fetch ? (rows * depth * (ptrdiff_t)sizeof(JM_T) / n_tiles + 63) / 64 * 64 : 0;
     for (ptrdiff_t p = 0; p < n_panels; p++) {
         const ptrdiff_t begin = p * n_vectors / n_panels, end = (p + 1) * n_vectors / n_panels;
         const ptrdiff_t col = begin * JM_VW;
@@ -482,8 +334,8 @@ JM_INLINE void JM_NAME(chain_rows_product)(ptrdiff_t rows, ptrdiff_t depth,
 #define JM_WIDTH(n)                                                                                \
     case n:                                                                                        \
         if (n <= JM_PANEL)                                                                         \
-            JM_NAME(chain_rows_tiles)                                                              \
-        (n <= JM_PANEL ? n : 1, job, in_pad, out_pad, depth, count, col, tail, panel, stride);     \
+            ahead = JM_NAME(chain_rows_tiles)(n <= JM_PANEL ? n : 1, job, in_pad, out_pad, depth,  \
+                                              count, col, tail, panel, stride, ahead, share);      \
         break;
             JM_WIDTH(1)
             JM_WIDTH(2)
@@ -521,35 +373,107 @@ static void JM_NAME(chain_rows_alone)(const JM_NAME(chain_step) * step,
         }
 }
 
-/* The rows of a step whose W is the identity. */
-static void JM_NAME(chain_rows_diagonal)(const JM_NAME(chain_rows_job) * job, ptrdiff_t n,
-                                         ptrdiff_t count) {
-    const int tail = (int)(n - job->in_pad + JM_VW);
-    for (ptrdiff_t j = 0; j < count; j++) {
-        const JM_T *s = job->slopes + job->sample[j] * job->slopes_stride;
-        JM_V sum = JM_SPLAT(0);
-        for (ptrdiff_t i = 0; i < job->in_pad; i += JM_VW) {
-            const JM_V x = JM_LOAD(job->original + j * job->in_pad + i);
-            const JM_V slope =
-                i + JM_VW < job->in_pad ? JM_LOAD(s + i) : JM_LOAD_OF(s + i, 0, 1, tail);
-            JM_V y = x * slope;
-            if (job->shortcut != 0)
-                y = JM_FMADD(JM_SPLAT(job->shortcut), x, y);
-            sum = JM_FMADD(y, y, sum);
-            JM_STORE(job->out + j * job->in_pad + i, y);
+/*
+ * Rows [row, row + n_rows) of W times `n_cols` vectors from `vector` on, as dot products along W's
+ * rows, which are read where they lie.  `tail` is the number of elements in the last vector of one.
+ */
+JM_INLINE void JM_NAME(chain_dots_tile)(const int n_rows, const int n_cols, const int is_first,
+                                        const JM_NAME(chain_step) * step,
+                                        const JM_NAME(chain_rows_job) * job, ptrdiff_t row,
+                                        ptrdiff_t vector, int tail) {
+    JM_V sum[8][2];
+    const JM_T *w = step->weights + row * step->row_stride;
+    const JM_T *x = job->source + vector * job->in_pad;
+    JM_UNROLL
+    for (int r = 0; r < n_rows; r++)
+        for (int c = 0; c < n_cols; c++)
+            sum[r][c] = JM_SPLAT(0);
+    for (ptrdiff_t k = 0; k < job->in_pad; k += JM_VW) {
+        const int is_last = k + JM_VW == job->in_pad && tail < JM_VW;
+        JM_V v[2];
+        for (int c = 0; c < n_cols; c++)
+            v[c] = JM_LOAD(x + c * job->in_pad + k);
+        JM_UNROLL
+        for (int r = 0; r < n_rows; r++) {
+            const JM_T *at = w + r * step->row_stride + k;
+            const JM_V a = is_last ? JM_LOAD_FIRST(at, tail) : JM_LOAD(at);
+            if (is_first)
+                JM_PREFETCH((const char *)at + job->fetch);
+            for (int c = 0; c < n_cols; c++)
+                sum[r][c] = JM_FMADD(a, v[c], sum[r][c]);
         }
-        JM_STORE(job->result + j * JM_VW, sum);
+    }
+    JM_UNROLL
+    for (int r = 0; r < n_rows; r++)
+        for (int c = 0; c < n_cols; c++)
+            job->out[(vector + c) * job->out_pad + row + r] = JM_LANE_SUM(sum[r][c]);
+}
+
+/* Rows through W by dot products: of each sample's own weights, read once and not packed. */
+static void JM_NAME(chain_rows_dots)(const JM_NAME(chain_step) * step,
+                                     const JM_NAME(chain_rows_job) * job, ptrdiff_t count) {
+    const int tail = (int)(step->cols - job->in_pad + JM_VW);
+    for (ptrdiff_t j = 0; j < count; j++)
+        for (ptrdiff_t i = job->out_pad - JM_VW; i < job->out_pad; i++)
+            job->out[j * job->out_pad + i] = 0;
+    for (ptrdiff_t row = 0, n_rows; row < step->rows; row += n_rows) {
+        const ptrdiff_t left = step->rows - row;
+        n_rows = left < 4 ? 1 : count == 1 && left >= 8 ? 8 : 4;
+        for (ptrdiff_t j = 0, n_cols; j < count; j += n_cols) {
+            n_cols = n_rows == 4 && j + 1 < count ? 2 : 1;
+            /* The vectors after the first find these rows in the cache. */
+            switch (10 * n_rows + n_cols + 1000 * (j == 0)) {
+#define JM_DOTS(r, c)                                                                              \
+    case 1000 + 10 * r + c:                                                                        \
+        JM_NAME(chain_dots_tile)(r, c, 1, step, job, row, j, tail);                                \
+        break;                                                                                     \
+    case 10 * r + c:                                                                               \
+        JM_NAME(chain_dots_tile)(r, c, 0, step, job, row, j, tail);                                \
+        break;
+                JM_DOTS(8, 1)
+                JM_DOTS(4, 1)
+                JM_DOTS(4, 2)
+                JM_DOTS(1, 1)
+#undef JM_DOTS
+            }
+        }
     }
 }
 
-/* scratch = in * slopes row by row, the slopes on the input side; `next` are those to come. */
+/*
+ * What follows the product, which is (count, out_pad) as `out` is and may be the same: slopes,
+ * shortcut, and the sums of squares.
+ */
+static void JM_NAME(chain_rows_finish)(const JM_NAME(chain_rows_job) * job, const JM_T *product,
+                                       ptrdiff_t n, ptrdiff_t count) {
+    const int tail = (int)(n - job->out_pad + JM_VW);
+    for (ptrdiff_t j = 0; j < count; j++) {
+        const JM_T *s = job->slopes ? job->slopes + job->sample[j] * job->slopes_stride : NULL;
+        JM_V between = JM_SPLAT(0), result = JM_SPLAT(0);
+        for (ptrdiff_t i = 0; i < job->out_pad; i += JM_VW) {
+            JM_V y = JM_LOAD(product + j * job->out_pad + i);
+            if (s) {
+                between = JM_FMADD(y, y, between);
+                y *= i + JM_VW < job->out_pad ? JM_LOAD(s + i) : JM_LOAD_OF(s + i, 0, 1, tail);
+            }
+            if (job->shortcut != 0)
+                y = JM_FMADD(JM_SPLAT(job->shortcut), JM_LOAD(job->original + j * job->in_pad + i),
+                             y);
+            result = JM_FMADD(y, y, result);
+            JM_STORE(job->out + j * job->out_pad + i, y);
+        }
+        JM_STORE(job->between + j * JM_VW, between);
+        JM_STORE(job->result + j * JM_VW, result);
+    }
+}
+
+/* scratch = in * slopes row by row, the slopes on the input side. */
 JM_INLINE void JM_NAME(chain_rows_slope)(ptrdiff_t n, const JM_NAME(chain_rows_job) * job,
-                                         const JM_T *slopes, ptrdiff_t slopes_stride,
-                                         const JM_T *next, ptrdiff_t count, JM_T *scratch) {
+                                         const JM_T *slopes, ptrdiff_t count, JM_T *scratch) {
     const ptrdiff_t pad = JM_PADDED(n);
     const int tail = (int)(n - pad + JM_VW);
     for (ptrdiff_t j = 0; j < count; j++) {
-        const ptrdiff_t at = job->sample[j] * slopes_stride;
+        const ptrdiff_t at = job->sample[j] * job->slopes_stride;
         JM_V sum = JM_SPLAT(0);
         JM_UNROLL
         for (ptrdiff_t i = 0; i + JM_VW < pad; i += JM_VW) {
@@ -563,9 +487,6 @@ JM_INLINE void JM_NAME(chain_rows_slope)(ptrdiff_t n, const JM_NAME(chain_rows_j
         sum = JM_FMADD(x, x, sum);
         JM_STORE(scratch + j * pad + i, x);
         JM_STORE(job->between + j * JM_VW, sum);
-        if (next)
-            for (ptrdiff_t line = 0; line < n; line += (ptrdiff_t)(64 / sizeof(JM_T)))
-                JM_PREFETCH(next + at + line);
     }
 }
 
@@ -587,33 +508,45 @@ static double JM_NAME(chain_row_square)(ptrdiff_t n, const JM_T *row) {
  * there is only one) and of the result.
  */
 JM_INLINE void JM_NAME(chain_rows_step)(ptrdiff_t rows, ptrdiff_t depth, const jm_layer *layer,
-                                        const JM_NAME(chain_step) * step, const JM_T *next,
-                                        const ptrdiff_t *sample, ptrdiff_t count, const JM_T *in,
-                                        JM_T *out, double *between, double *result,
+                                        const JM_NAME(chain_step) * step, const JM_T *ahead,
+                                        ptrdiff_t fetch, int is_own, const ptrdiff_t *sample,
+                                        ptrdiff_t count, const JM_T *in, JM_T *out, double *between,
+                                        double *result,
                                         const JM_NAME(chain_vectors_space) * space) {
     JM_T lanes[JM_GROUP_PADDED * JM_VW], between_lanes[JM_GROUP_PADDED * JM_VW];
     const JM_T *slopes = layer->slopes;
     const int scales_input = slopes && step->slopes_first && step->weights;
-    const JM_NAME(chain_rows_job) job = {.source = scales_input ? space->scratch : in,
-                                         .original = in,
-                                         .out = out,
-                                         .in_pad = JM_PADDED(depth),
-                                         .out_pad = JM_PADDED(rows),
-                                         .shortcut = step->shortcut,
-                                         .slopes = scales_input ? NULL : slopes,
-                                         .slopes_stride = layer->slopes_stride,
-                                         .sample = sample,
-                                         .between = between_lanes,
-                                         .result = lanes};
+    JM_NAME(chain_rows_job)
+    job = {.source = scales_input ? space->scratch : in,
+           .original = in,
+           .out = out,
+           .in_pad = JM_PADDED(depth),
+           .out_pad = JM_PADDED(rows),
+           .shortcut = step->shortcut,
+           .slopes = scales_input ? NULL : slopes,
+           .slopes_stride = layer->slopes_stride,
+           .ahead = ahead,
+           .fetch = fetch,
+           .sample = sample,
+           .between = between_lanes,
+           .result = lanes};
+    const int takes_dots = is_own && step->row_stride != 1;
+    const int is_alone = !takes_dots && count <= 2 && step->row_stride == 1;
+    if ((takes_dots || is_alone) && fetch && rows * depth * (ptrdiff_t)sizeof(JM_T) > JM_AHEAD)
+        job.fetch = JM_AHEAD; /* read in order */
     if (scales_input)
         JM_NAME(chain_rows_slope)
-    (depth, &job, slopes, layer->slopes_stride, next, count, space->scratch);
-    if (!step->weights)
-        JM_NAME(chain_rows_diagonal)(&job, rows, count);
-    else if (count <= 2 && step->row_stride == 1)
+    (depth, &job, slopes, count, space->scratch);
+    if (!step->weights) {
+        JM_NAME(chain_rows_finish)(&job, in, rows, count);
+    } else if (takes_dots) {
+        JM_NAME(chain_rows_dots)(step, &job, count);
+        JM_NAME(chain_rows_finish)(&job, out, rows, count);
+    } else if (is_alone) {
         JM_NAME(chain_rows_alone)(step, &job, count);
-    else
+    } else {
         JM_NAME(chain_rows_product)(rows, depth, step, &job, count, space->packed);
+    }
     JM_NAME(chain_sum_lanes)(count, lanes, result);
     if (slopes && step->weights)
         JM_NAME(chain_sum_lanes)(count, between_lanes, between);
@@ -623,13 +556,48 @@ JM_INLINE void JM_NAME(chain_rows_step)(ptrdiff_t rows, ptrdiff_t depth, const j
 }
 
 /*
+ * One row through a step from scaled copies of everything, its result in [0.5, 1) unless zero, by
+ * the operations of the plain step.  Adds to *exponent.  Returns JM_NON_FINITE for bad input; out
+ * is then what plain arithmetic gives.
+ */
+static int JM_NAME(chain_careful_row)(JM_NAME(chain_step) step, int is_own, const JM_T *in,
+                                      JM_T *out, int64_t *exponent,
+                                      const JM_NAME(chain_vectors_space) * space) {
+    static const ptrdiff_t no_sample = 0;
+    const ptrdiff_t in_pad = JM_PADDED(step.cols), out_pad = JM_PADDED(step.rows);
+    JM_T *from = space->alone;
+    int e = 0, e_step = 0, e_out = 0;
+    double between, result;
+    memcpy(from, in, (size_t)in_pad * sizeof(JM_T));
+    JM_T largest = JM_NAME(max_abs)(step.cols, from);
+    if (largest > 0 && !isinf(largest)) {
+        e = JM_NAME(exponent_of)(largest);
+        JM_NAME(scale_by_power)(step.cols, from, -e);
+    }
+    const int status = JM_NAME(chain_scaled_step)(&step, space->weights, space->slopes, &e_step);
+    const jm_layer layer = {.slopes = step.slopes};
+    JM_NAME(chain_rows_step)
+    (step.rows, step.cols, &layer, &step, NULL, 0, is_own, &no_sample, 1, from, out, &between,
+     &result, space);
+    largest = JM_NAME(max_abs)(step.rows, out);
+    if (largest > 0 && !isinf(largest)) {
+        e_out = JM_NAME(exponent_of)(largest);
+        JM_NAME(scale_by_power)(step.rows, out, -e_out);
+    }
+    for (ptrdiff_t i = step.rows; i < out_pad; i++)
+        out[i] = 0;
+    *exponent += (int64_t)e + e_step + e_out;
+    return status;
+}
+
+/*
  * Rows whose digits plain arithmetic may have spoilt are taken again with care, and a row whose
  * norm has left 2^+-JM_LAZY is brought back.  A sum of squares is trusted between 2^(JM_MIN_EXP +
  * 64) and 2^(JM_MAX_EXP - 8): the largest magnitude is then far from where chain_is_safe would
  * object.
  */
 static void JM_NAME(chain_rows_repair)(const jm_chain *chain, const ptrdiff_t *sample, ptrdiff_t k,
-                                       int transposed, ptrdiff_t count,
+                                       int transposed, int is_own, ptrdiff_t count,
                                        const JM_NAME(chain_step) * step, const JM_T *in, JM_T *out,
                                        const double *between, double *result,
                                        const JM_NAME(chain_vectors_space) * space) {
@@ -654,11 +622,9 @@ static void JM_NAME(chain_rows_repair)(const jm_chain *chain, const ptrdiff_t *s
         } else {
             const JM_NAME(chain_step) alone =
                 JM_NAME(chain_step_of)(chain, k, sample[j], transposed);
-            if (JM_NAME(chain_careful_vector)(alone, in + j * in_pad, 1, row, 1,
-                                              space->exponent + j, space) != JM_OK)
+            if (JM_NAME(chain_careful_row)(alone, is_own, in + j * in_pad, row, space->exponent + j,
+                                           space) != JM_OK)
                 space->bad_layer[j] = k;
-            for (ptrdiff_t i = step->rows; i < out_pad; i++)
-                row[i] = 0;
         }
         result[j] = JM_NAME(chain_row_square)(step->rows, row);
         space->is_zero[j] = result[j] == 0;
@@ -686,11 +652,53 @@ static void JM_NAME(chain_rows_start)(const jm_vectors *vectors, ptrdiff_t n_lay
     }
 }
 
+/*
+ * The slopes to fetch while layer k is worked on: those of the next layer or, where a group's are
+ * few, of the same layer in the next group, n_samples on (0: there is none).  NULL for none.
+ */
+static const JM_T *JM_NAME(chain_slopes_ahead)(const jm_chain *chain, const jm_layer *layer,
+                                               ptrdiff_t k, int transposed, ptrdiff_t n_samples) {
+    const ptrdiff_t group = n_samples * layer->slopes_stride, then = transposed ? k - 1 : k + 1;
+    if (layer->slopes_stride == 0)
+        return NULL;
+    if (group > 0 && group * (ptrdiff_t)sizeof(JM_T) <= 4 * JM_AHEAD)
+        return (const JM_T *)layer->slopes + group;
+    if (then >= 0 && then < chain->n_layers)
+        return JM_NAME(chain_layer)(chain, then).slopes;
+    const JM_T *start = JM_NAME(chain_layer)(chain, transposed ? chain->n_layers - 1 : 0).slopes;
+    return start && group ? start + group : NULL;
+}
+
+/*
+ * From an entry of layer k's own W to one that is wanted some JM_AHEAD bytes of them later, in
+ * bytes: in a later layer or, after the last, in the next sample.  0 for none.
+ */
+static ptrdiff_t JM_NAME(chain_fetch_distance)(const jm_chain *chain, const jm_layer *layer,
+                                               ptrdiff_t k, int transposed, int has_next) {
+    const ptrdiff_t n_layers = chain->n_layers;
+    const ptrdiff_t size = layer->rows * layer->cols * (ptrdiff_t)sizeof(JM_T);
+    ptrdiff_t steps = (JM_AHEAD + size - 1) / size;
+    steps = steps < n_layers ? steps : n_layers;
+    ptrdiff_t then = transposed ? k - steps : k + steps;
+    const int is_past = then < 0 || then >= n_layers;
+    if (!layer->weights || !layer->weights_stride || (is_past && !has_next))
+        return 0;
+    if (is_past)
+        then += transposed ? n_layers : -n_layers;
+    const jm_layer next = JM_NAME(chain_layer)(chain, then);
+    const JM_T *weights = next.weights;
+    return weights ? (const char *)(weights + is_past * next.weights_stride) -
+                         (const char *)layer->weights
+                   : 0;
+}
+
 static void JM_NAME(chain_by_rows)(const jm_chain *chain, const jm_vectors *vectors,
                                    ptrdiff_t max_width, ptrdiff_t first, ptrdiff_t count,
                                    ptrdiff_t begin, ptrdiff_t end, int transposed,
                                    const JM_NAME(chain_vectors_space) * space) {
     const ptrdiff_t n_layers = chain->n_layers, per_sample = vectors->per_sample;
+    const int is_own = !vectors->has_shared_weights;
+    const int has_next = first + count < vectors->n_vectors; /* there is another group */
     JM_T *in = space->block[begin % 2], *out = space->block[1 - begin % 2];
     double *log_norms = vectors->log_norms + first * (n_layers + 1);
     double between[JM_GROUP_ROWS], result[JM_GROUP_ROWS];
@@ -724,15 +732,17 @@ static void JM_NAME(chain_by_rows)(const jm_chain *chain, const jm_vectors *vect
             const jm_layer layer = JM_NAME(chain_layer)(chain, k);
             const JM_NAME(chain_step) step =
                 JM_NAME(chain_step_of)(chain, k, sample[0], transposed);
-            const JM_T *next = NULL;
-            if (layer.slopes_stride && progress + 1 < end)
-                next = JM_NAME(chain_layer)(chain, transposed ? k - 1 : k + 1).slopes;
+            const JM_T *ahead = JM_NAME(chain_slopes_ahead)(
+                chain, &layer, k, transposed, has_next ? sample[count - 1] - sample[0] + 1 : 0);
+            const ptrdiff_t fetch =
+                is_own ? JM_NAME(chain_fetch_distance)(chain, &layer, k, transposed, has_next) : 0;
             n = step.rows;
             switch (step.cols == n ? n : 0) {
 #define JM_SIZE(size)                                                                              \
     case size:                                                                                     \
         JM_NAME(chain_rows_step)                                                                   \
-        (size, size, &layer, &step, next, sample, count, in, out, between, result, space);         \
+        (size, size, &layer, &step, ahead, fetch, is_own, sample, count, in, out, between, result, \
+         space);                                                                                   \
         break;
                 JM_SIZE(2)
                 JM_SIZE(3)
@@ -744,10 +754,11 @@ static void JM_NAME(chain_by_rows)(const jm_chain *chain, const jm_vectors *vect
 #undef JM_SIZE
             default:
                 JM_NAME(chain_rows_step)
-                (n, step.cols, &layer, &step, next, sample, count, in, out, between, result, space);
+                (n, step.cols, &layer, &step, ahead, fetch, is_own, sample, count, in, out, between,
+                 result, space);
             }
             JM_NAME(chain_rows_repair)
-            (chain, sample, k, transposed, count, &step, in, out, between, result, space);
+            (chain, sample, k, transposed, is_own, count, &step, in, out, between, result, space);
             JM_T *const previous = in;
             in = out;
             out = previous;
@@ -776,10 +787,8 @@ static int JM_NAME(chain_vectors)(const jm_chain *chain, const jm_vectors *vecto
         space.bad_layer[j] = -1;
         space.is_zero[j] = 0;
     }
-    if (vectors->has_shared_weights || transposed)
-        JM_NAME(chain_by_rows)
+    JM_NAME(chain_by_rows)
     (chain, vectors, max_width, first, count, begin, end, transposed, &space);
-    else JM_NAME(chain_columns)(chain, vectors, first, count, begin, end, transposed, &space);
     int status = JM_OK;
     for (ptrdiff_t j = 0; j < count; j++) {
         bad_layer[j] = space.bad_layer[j];

@@ -2,8 +2,8 @@
 
 # What a vector costs in a layer beside the product, in flops: its norm, and its share of the loops.
 cdef double VECTOR_COST = 100.0
-# Vectors that share all weights are two groups at least, for two threads, where these would be no
-# smaller than this: each group reads the weights again.
+# Vectors that share all weights are a group for each thread at least, where these would be no smaller
+# than this: each group reads the weights again.
 cdef Py_ssize_t LEAST_GROUP = 16
 
 
@@ -110,7 +110,7 @@ def chain_vectors(ChainLayout spec, bint transposed, start, Py_ssize_t n_vectors
     call.groups_per_run = (call.run + most - 1) // most
     cdef double vector_cost = 2.0 * spec.max_width * spec.max_width + VECTOR_COST
     if call.run == n_vectors and vector_cost * n_vectors * spec.n_layers >= SERIAL:
-        call.groups_per_run = max(call.groups_per_run, min(2, n_vectors // LEAST_GROUP))
+        call.groups_per_run = max(call.groups_per_run, min(n_threads, n_vectors // LEAST_GROUP))
     cdef Py_ssize_t n_groups = call.groups_per_run * (n_vectors // call.run)
     cdef double group_cost = vector_cost * call.run / call.groups_per_run
     cdef Plan cut = plan(n_groups, spec.n_layers, group_cost, n_threads)
