@@ -10,7 +10,7 @@ import numpy as np
 
 from ._activation_plots import activation_curves
 from ._ensemble_plots import ensemble_trajectory
-from ._plot_style import Palette, decades, finish_layers, new_axes, prepared, tidy
+from ._plot_style import Palette, decades, finish_layers, new_axes, prepared
 
 if TYPE_CHECKING:
     from .diagnostics import GradientFlowReport
