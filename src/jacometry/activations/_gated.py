@@ -35,7 +35,7 @@ def gelu() -> Activation:
     Returns
     -------
     Activation
-        Known to the compiled kernels.
+        Its Gaussian moments are computed in closed form.
 
     References
     ----------

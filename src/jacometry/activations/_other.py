@@ -16,6 +16,7 @@ def sin() -> Activation:
     Returns
     -------
     Activation
+        Its Gaussian moments are computed in closed form.
 
     References
     ----------
@@ -30,6 +31,7 @@ def quadratic() -> Activation:
     Returns
     -------
     Activation
+        Its Gaussian moments are computed in closed form.
     """
     return built_in("quadratic", _square, _twice, _two, slope_range=(-math.inf, math.inf))
 

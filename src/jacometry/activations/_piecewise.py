@@ -27,7 +27,7 @@ def identity() -> Activation:
     Returns
     -------
     Activation
-        Known to the compiled kernels.
+        Its Gaussian moments are computed in closed form.
     """
     return built_in("identity", _identity, np.ones_like, np.zeros_like, slope_range=(1.0, 1.0))
 
@@ -43,7 +43,7 @@ def relu(*, slope_at_zero: float = 0.0) -> Activation:
     Returns
     -------
     Activation
-        Known to the compiled kernels.
+        Its Gaussian moments are computed in closed form.
     """
     if not 0.0 <= slope_at_zero <= 1.0:
         raise ValueError(f"slope_at_zero must lie in [0, 1], got {slope_at_zero!r}")
@@ -61,7 +61,7 @@ def leaky_relu(negative_slope: float = 0.01) -> Activation:
     Returns
     -------
     Activation
-        Known to the compiled kernels.
+        Its Gaussian moments are computed in closed form.
 
     References
     ----------
@@ -83,7 +83,7 @@ def prelu(negative_slope: float = 0.25) -> Activation:
     Returns
     -------
     Activation
-        Known to the compiled kernels.
+        Its Gaussian moments are computed in closed form.
 
     References
     ----------
@@ -100,7 +100,7 @@ def abs() -> Activation:
     Returns
     -------
     Activation
-        Known to the compiled kernels.
+        Its Gaussian moments are computed in closed form.
     """
     return _rectifier("abs", -1.0, 0.0)
 

@@ -21,7 +21,6 @@ def tanh() -> Activation:
     Returns
     -------
     Activation
-        Known to the compiled kernels.
     """
     return built_in("tanh", np.tanh, _tanh_slope, _tanh_curvature, slope_range=(0.0, 1.0))
 
@@ -32,7 +31,6 @@ def sigmoid() -> Activation:
     Returns
     -------
     Activation
-        Known to the compiled kernels.
     """
     return built_in("sigmoid", logistic, logistic_slope, logistic_curvature, slope_range=(0, 0.25))
 
@@ -43,7 +41,7 @@ def erf() -> Activation:
     Returns
     -------
     Activation
-        Known to the compiled kernels.
+        Its Gaussian moments are computed in closed form.
     """
     return built_in(
         "erf", special.erf, _erf_slope, _erf_curvature, slope_range=(0.0, _TWO_OVER_SQRT_PI)

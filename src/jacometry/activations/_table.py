@@ -52,8 +52,8 @@ def activation_table(
 
     Notes
     -----
-    Moments come from `jacometry.ops.moments.gaussian_moments`, with the errors stated there; about
-    10 ms for an activation without a compiled kernel.
+    Moments come from `jacometry.ops.moments.gaussian_moments`, with the errors stated there; a few
+    milliseconds, once, for an activation without a closed form.
 
     Examples
     --------
