@@ -43,7 +43,7 @@ class Octave:
         has_curvature = activation.d2phi is not None
         trial = low * np.array([1.0, 1.5, 2.0])
         for reach in _REACHES:
-            end = math.sqrt(2 * low) * reach
+            end = math.sqrt(2) * math.sqrt(low) * reach
             self._use(activation, low, end, 0)
             sums, sizes = self._sums(trial, self._x > 0)
             tail = self._sums(trial, self._x > 0.9 * end)[1][:_STEIN]  # kinks are not of the tail
