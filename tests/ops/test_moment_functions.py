@@ -144,7 +144,7 @@ def test_wrong_slopes_and_curvatures_are_named():
         gaussian_moments(bad, 1.0)
 
 
-def test_kinks_may_come_in_any_order_and_must_be_finite():
+def test_kinks_out_of_order_or_not_finite_are_named():
     def clipped(*kinks):
         return Activation(
             lambda x: np.clip(x, -1, 2),
@@ -153,11 +153,12 @@ def test_kinks_may_come_in_any_order_and_must_be_finite():
             kinks=kinks,
         )
 
-    found = rows(gaussian_moments(clipped(2.0, -1.0, 2.0), Q))
-    np.testing.assert_array_equal(found, rows(gaussian_moments(clipped(-1.0, 2.0), Q)))
-    for bad in (np.nan, np.inf):
-        with pytest.raises(ValueError, match="kinks must be a sequence of finite numbers"):
-            clipped(0.0, bad)
+    assert gaussian_moments(clipped(-1.0, 2.0), 1.0).dphi == pytest.approx(
+        (math.erf(math.sqrt(0.5)) + math.erf(math.sqrt(2.0))) / 2, rel=1e-14
+    )
+    for bad in ((2.0, -1.0), (0.0, np.nan), (0.0, np.inf)):
+        with pytest.raises(ValueError, match="kinks must be finite numbers in ascending order"):
+            clipped(*bad)
 
 
 def test_curvature_is_infinite_exactly_where_the_slope_jumps():
@@ -216,14 +217,17 @@ def test_an_activation_may_ask_for_moments_of_itself():
     assert found.phi2 == pytest.approx(1, rel=1e-13)
 
 
-@pytest.mark.parametrize("q", [1e-300, 1e-80, 1e80, 1e300])
-def test_beyond_the_table_items_are_integrated_one_by_one(q):
-    """Saturated or linear: the limits are exact to rounding there."""
-    activation = Activation(np.arctan, lambda x: 1 / (1 + x * x), name="mine")
-    found = gaussian_moments(activation, np.array([1.0, q, 2 * q]))
+@pytest.mark.parametrize("q", [5e-324, 1e-310, 1e-300, 1e-80, 1e80, 1e300, 1.7e308])
+def test_the_table_and_what_is_beyond_it_have_the_limits(q):
+    """Subnormal variances are integrated one by one, as is the last octave."""
+    activation = get("tanh")
+    found = gaussian_moments(activation, np.array([1.0, q, 0.0, np.nextafter(q, 1), -0.0]))
     np.testing.assert_array_equal(rows(found)[:, 1], rows(gaussian_moments(activation, q))[:, 0])
-    expected = q if q < 1 else (math.pi / 2) ** 2
-    assert found.phi2[1] == pytest.approx(expected, rel=1e-13)
+    np.testing.assert_array_equal(found.dphi2[[2, 4]], 1.0)
+    expected = min(q, 1.0)
+    # The 1500 terms of a sum below 2e-308 are multiples of 5e-324.
+    assert found.phi2[1] == pytest.approx(expected, rel=1e-13, abs=1500 * 5e-324)
+    assert found.dphi2[1] == pytest.approx(1.0 if q < 1 else 0.0, rel=1e-13, abs=1e-40)
     for argument in (q, np.full(3, q)):
         mapped = variance_map(activation, argument, sigma_w=[2.0, 3.0, 0.5], sigma_b=1.0)
         np.testing.assert_allclose(mapped, np.array([4, 9, 0.25]) * expected + 1, rtol=1e-13)

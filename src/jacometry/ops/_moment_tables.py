@@ -14,9 +14,8 @@ from ._quadrature import MOMENTS, SETTLED, Octave, limits, moments_at_zero
 
 _N_TERMS = 16
 _N_QUARTERS = 4
-# Exponents e of the octaves [2^e, 2^(e+1)) of q that are tabulated; beyond, q is integrated one by
-# one.
-_LEAST, _MOST = -256, 255
+# Exponents e of the octaves [2^e, 2^(e+1)) of q that are tabulated: where both ends are normal.
+_LEAST, _MOST = -1022, 1022
 _BIAS = 1023
 # What the last Chebyshev coefficients of a panel may come to, relative to E |f|.
 _N_LAST = 3
@@ -103,7 +102,8 @@ def fill(activation, q, run):
     if run(table.arrays):
         table.extend(activation, [e for e in _exponents(q) if _LEAST <= e <= _MOST])
         if run(table.arrays):
-            panel = table.arrays[1][q.astype(np.float64).view(np.uint64) >> np.uint64(50)]
+            place = (q.astype(np.float64).view(np.int64) >> 50) & 8191  # no sign: 0 may be -0
+            panel = table.arrays[1][place]
             items = np.flatnonzero((q > 0) & (q < math.inf) & (panel == 0))
             moments, worst = _one_by_one(activation, q[items].astype(np.float64))
     worst = max(filter(None, (worst, table.worst(q))), default=None)

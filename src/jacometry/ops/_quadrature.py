@@ -41,9 +41,9 @@ class Octave:
             for kink, jump in slope_jumps(activation).items()
         ]
         has_curvature = activation.d2phi is not None
-        trial = low * np.array([1.0, 1.5, 2.0])
+        trial = low * np.array([1.0, 1.5, np.nextafter(2.0, 0.0)])
         for reach in _REACHES:
-            end = math.sqrt(2 * low) * reach
+            end = math.sqrt(2) * math.sqrt(low) * reach
             self._use(activation, low, end, 0)
             sums, sizes = self._sums(trial, self._x > 0)
             tail = self._sums(trial, self._x > 0.9 * end)[1][:_STEIN]  # kinks are not of the tail

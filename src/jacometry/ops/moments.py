@@ -92,8 +92,8 @@ def gaussian_moments(activation, q, *, n_threads=None, check_finite=True):
     1e-13 of ``E |f|`` and what rounding in the activation leaves, at every `q` from 1e-300 to
     1e300.  A slope found by differences (see `jacometry.activations.get`) limits the accuracy to
     about 1e-10, for ``d2phi2`` to 1e-8.  An octave costs about 2000 values of the activation, 3 ms
-    and 3 KB once, an item then 40 ns; outside of ``2**-256 <= q < 2**256``, and where no polynomial
-    does, an item costs 20 us and every octave 3 ms at each call.  An item depends on no other.
+    and 3 KB once, an item then 40 ns; where no polynomial does, and at subnormal `q`, an item costs
+    20 us and every octave 3 ms at each call.  An item depends on no other.
 
     Examples
     --------
@@ -126,7 +126,8 @@ def gaussian_moments(activation, q, *, n_threads=None, check_finite=True):
                 int(dtype == np.float64), _TABULATED, (), table, flat, list(moments), n_threads
             ),
         )
-        moments[:, items] = values
+        with np.errstate(over="ignore", under="ignore"):
+            moments[:, items] = values
         _warn(complaint)
     elif flat.size:
         _kernels.gaussian_moments(
