@@ -68,16 +68,27 @@ class Hidden:
         return (float(slopes[0]), float(slopes[1])) if slopes.any() else None
 
 
+class _Words(np.random.bit_generator.ISeedSequence):
+    """Three random words as the seed of an SFC64, which mixes them itself."""
+
+    def __init__(self, words: np.ndarray) -> None:
+        self.words = words
+
+    def generate_state(self, n_words: int, dtype: Any = np.uint32) -> np.ndarray:
+        return self.words[:n_words].astype(dtype)
+
+
 class Stream:
-    """The random numbers of one net: a function of the ensemble's entropy and the net's number."""
+    """The random numbers of one net, by its own six random words."""
 
-    def __init__(self, entropy: list[int], i: int, has_biases: bool) -> None:
-        def generator(part: int) -> np.random.Generator:
-            seed = np.random.SeedSequence(entropy, spawn_key=(i, part))
-            return np.random.Generator(np.random.SFC64(seed))
+    def __init__(self, words: np.ndarray, has_biases: bool) -> None:
+        self.weights = self._generator(words[:3])
+        self.biases = self._generator(words[3:]) if has_biases else None
 
-        self.weights = generator(0)
-        self.biases = generator(1) if has_biases else None
+    @staticmethod
+    def _generator(words: np.ndarray) -> np.random.Generator:
+        seed: Any = _Words(words)
+        return np.random.Generator(np.random.SFC64(seed))
 
     @property
     def state(self) -> Any:

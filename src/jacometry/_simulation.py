@@ -21,8 +21,9 @@ from .ops.scaled import ScaledArray, _scaled_log
 
 # Weights held at a time: of many layers of a few nets, so that most nets are drawn once.
 _WEIGHT_BYTES = 1 << 25
-# Fewer nets than this would not repay what a layer costs in Python.
-_LEAST_GROUP = 16
+# A layer of a group costs in Python what it costs to draw about this many weights.
+_LAYER_COST = 1 << 13
+_LARGEST_LEAST_GROUP = 64
 
 
 @dataclass(frozen=True, eq=False)
@@ -230,7 +231,8 @@ def simulate(
     kind = np.dtype(dtype)
     if kind not in (np.dtype(np.float32), np.dtype(np.float64)):
         raise TypeError(f"dtype must be float32 or float64, got {kind}")
-    entropy = np.random.default_rng(rng).integers(0, 2**32, 4, np.uint32).tolist()
+    # Row i for net i, so that more nets leave the first ones as they are.
+    words = np.random.default_rng(rng).integers(0, 2**64, (n_nets, 6), np.uint64)
 
     forward = np.empty((n_nets, n_layers + 1))
     activations = np.empty((n_nets, n_layers))
@@ -243,22 +245,24 @@ def simulate(
         )  # fmt: skip
         for first in range(0, n_nets, group):
             rows = slice(first, min(first + group, n_nets))
-            streams = [Stream(entropy, i, bool(sigma_b.any())) for i in range(n_nets)[rows]]
+            streams = [Stream(row, bool(sigma_b.any())) for row in words[rows]]
             nets.run(streams, first, forward[rows], activations[rows], gradient[rows])
     return Simulation(sizes, LogNorms(forward), LogNorms(activations), LogNorms(gradient))
 
 
 def _cut(sizes: np.ndarray, n_nets: int, itemsize: int) -> tuple[int, int]:
-    """Nets in a group and layers in a segment: by the widths alone, up to the number of nets."""
+    """Nets in a group and layers in a segment: the latter by the widths alone."""
     n_layers, widest = len(sizes) - 1, int(sizes.max())
-    layer_bytes = int((sizes[1:] * sizes[:-1]).max()) * itemsize
-    whole = _WEIGHT_BYTES // (layer_bytes * n_layers)
-    if whole >= min(_LEAST_GROUP, n_nets):
-        return min(whole, n_nets), n_layers
+    entries = int((sizes[1:] * sizes[:-1]).max())
+    # Enough nets for a layer's overhead to be small, of whole networks if they fit.
+    least_group = min(_LARGEST_LEAST_GROUP, 1 + 8 * _LAYER_COST // entries)
+    layers = _WEIGHT_BYTES // (entries * itemsize)  # that fit, of one net
+    if layers >= least_group * n_layers:
+        return min(n_nets, layers // n_layers), n_layers
     # The signals at the ends of the segments are to take no more than the segment.
-    least = min(n_layers, math.isqrt((n_layers - 1) // widest) + 1)
-    group = max(1, min(_LEAST_GROUP, n_nets, _WEIGHT_BYTES // (layer_bytes * least)))
-    return group, min(n_layers, max(least, _WEIGHT_BYTES // (layer_bytes * group)))
+    least_length = min(n_layers, math.isqrt((n_layers - 1) // widest) + 1)
+    group = max(1, min(least_group, layers // least_length))
+    return min(n_nets, group), min(n_layers, max(least_length, layers // group))
 
 
 @dataclass(eq=False)
@@ -312,14 +316,13 @@ class _Nets:
                     stream.state = state
                 weights = self._weights(segment, streams, first)
                 _, slopes = self._push(segment, weights, z, streams, first, forward, activations)
-            # One layer a call, so that no rounding depends on where segments end.
-            for k, w, slope in zip(range(*segment)[::-1], weights[::-1], slopes[::-1], strict=True):
-                trace = chain_vjp(
-                    [w], g.mantissa, slopes=[slope], slope_side="input",
-                    shortcut=float(self.shortcut[k]), n_threads=self.n_threads, check_finite=False,
-                )  # fmt: skip
-                gradient[:, k] = _scaled_log(trace.log_norms[:, 0], g.exponent)
-                g = ScaledArray(trace.vector.mantissa, trace.vector.exponent + g.exponent)
+            begin, end = segment
+            trace = chain_vjp(
+                weights, g.mantissa, slopes=slopes, slope_side="input",
+                shortcut=self.shortcut[begin:end], n_threads=self.n_threads, check_finite=False,
+            )  # fmt: skip
+            gradient[:, begin:end] = _scaled_log(trace.log_norms[:, :-1], g.exponent[:, None])
+            g = ScaledArray(trace.vector.mantissa, trace.vector.exponent + g.exponent)
         gradient -= gradient[:, -1:].copy()
 
     def _ends(self, streams):
