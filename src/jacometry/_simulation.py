@@ -221,7 +221,9 @@ def simulate(
     """
     sizes = sizes_of(widths)
     n_layers = len(sizes) - 1
-    hidden = [Hidden(phi) for phi in hidden_activations(activation, n_layers)]
+    phis = hidden_activations(activation, n_layers)
+    made = {phi: Hidden(phi) for phi in dict.fromkeys(phis)}
+    hidden = [made[phi] for phi in phis]
     draw = _initializers.get(initializer)
     n_nets = count("n_nets", n_nets, low=1)
     sigma_b = per_layer(sigma_b, "sigma_b", n_layers)
