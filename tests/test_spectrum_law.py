@@ -28,7 +28,8 @@ def test_gaussian_linear_networks_have_the_fuss_catalan_edge(depth, edge):
 @pytest.mark.parametrize("depth", [1, 7])
 def test_orthogonal_linear_networks_are_isometries(depth):
     law = jacobian_spectrum_law("identity", depth, sigma_w=1.0, orthogonal=True)
-    assert (law.mean, law.variance) == (1, 0)
+    assert law.mean == 1
+    assert 0 <= law.variance < 1e-12
     assert law.edge == pytest.approx(1, rel=1e-11)
 
 

@@ -115,7 +115,7 @@ def jacobian_spectrum_law(
     mu_2 = float(gaussian_moments(squared, q).phi2)
     with np.errstate(over="ignore", invalid="ignore"):
         mean = float(np.power(w * w * mu_1, n_layers))
-        ratio = mu_2 / mu_1**2 if mu_1 else math.nan
+        ratio = max(1.0, mu_2 / mu_1**2) if mu_1 else math.nan  # at least 1, but for rounding
         variance = mean * mean * n_layers * (ratio - (1.0 if orthogonal else 0.0))
     edge = _edge(phi, q, n_layers, w, bool(orthogonal))
     return JacobianSpectrumLaw(mean=mean, variance=variance, edge=edge, q=q)
