@@ -176,6 +176,15 @@ def test_an_activation_far_from_one_is_its_tangents(name):
             np.testing.assert_allclose(got, np.log(expected), rtol=1e-14, atol=1e-14)
 
 
+def test_an_input_beyond_float32_is_no_obstacle():
+    large, small = (
+        simulate([5, 4, 3], "relu", initializer="he_normal", n_nets=3, rng=0, q0=q0,
+                 dtype=np.float32).forward.log_norms
+        for q0 in (4.0**400, 1.0)
+    )  # fmt: skip
+    np.testing.assert_allclose(large, small + 400 * math.log(2), rtol=1e-15)
+
+
 def test_dead_nets_are_counted_and_left_out():
     widths, n_nets = [3] * 9, 500
     found = simulate(widths, "relu", initializer="he_normal", n_nets=n_nets, rng=1)
@@ -244,6 +253,12 @@ CUBE = Activation(lambda x: x**3, lambda x: 3 * x * x, name="cube")
             {"initializer": lambda shape, **_: np.full(shape, np.nan)},
             ValueError, "initializer must return finite.*nan for layer 0 of net 0",
         ),
+        ({"initializer": partial(initializers.gaussian, gain=math.nan)}, ValueError, "gain"),
+        (
+            {"initializer": partial(initializers.gaussian, gain=1e39), "dtype": np.float32},
+            ValueError, "initializer must return finite",
+        ),
+        ({"sigma_b": 1e39, "dtype": np.float32}, ValueError, "sigma_b must lie well within"),
         ({"q0": -1.0}, ValueError, "q0"),
         ({"sigma_b": -1.0}, ValueError, "sigma_b"),
         ({"shortcut": 1.0}, ValueError, r"shortcut must be 0 .* layer 0 of shape \(4, 3\)"),

@@ -120,8 +120,13 @@ def combined(
     return add_scaled(drawn, z, shortcut) if shortcut else drawn
 
 
-def gaussian_scale(draw: Callable[..., Any], shape: tuple[int, int]) -> float | None:
-    """Standard deviation of the entries, if `draw` is a Gaussian initializer, else None."""
+def gaussian_scale(
+    draw: Callable[..., Any], shape: tuple[int, int], dtype: np.dtype[Any]
+) -> float | None:
+    """Standard deviation of the entries, if `draw` is a Gaussian initializer, else None.
+
+    What the initializer would refuse, or might make infinite, is left to it.
+    """
     options: dict[str, Any] = {}
     if isinstance(draw, functools.partial) and not draw.args:
         options, draw = draw.keywords, draw.func
@@ -129,6 +134,8 @@ def gaussian_scale(draw: Callable[..., Any], shape: tuple[int, int]) -> float | 
         return None
     settings = {**(draw.__kwdefaults__ or {}), **options}
     fans = {"out": shape[0], "in": shape[1], "avg": (shape[0] + shape[1]) / 2}
-    if settings["fan"] not in fans:
-        return None  # for the initializer to say
-    return float(settings["gain"]) / math.sqrt(fans[settings["fan"]])
+    gain = settings["gain"]
+    if settings["fan"] not in fans or not isinstance(gain, (int, float)):
+        return None
+    scale = float(gain) / math.sqrt(fans[settings["fan"]])
+    return scale if abs(scale) < 1e-3 * float(np.finfo(dtype).max) else None

@@ -194,19 +194,19 @@ def simulate(
     Net i is a function of `rng` and i alone: it draws from streams of its own, so that threads, the
     number of nets and how they are grouped change no bit of it.
 
-    Signals and gradients carry exponents, so nothing under- or overflows at any depth.  Where a
-    signal leaves [2**-100, 2**100] and there is neither a bias nor ``phi(0)``, `phi` is taken for
-    its tangents at 0 (its slopes at infinity), to which it then is equal to a relative 2**-100; a
-    signal that `phi` makes smaller than every float64, or than every float32, is zero, and its net
-    counts as dead.
+    Signals and gradients carry exponents, so nothing under- or overflows at any depth.  Where the
+    largest pre-activation of a net is below 2**-100 (above 2**100), `phi` is taken for its tangents
+    at 0 (its lines at infinity), which it then is to all digits, if it has any: tanh, GELU, ELU do,
+    a quadratic has not.  What falls below the least float is zero, and counts as dead.
 
     The gradient is pulled back from a Gaussian cotangent and needs every weight twice.  A group of
     nets is drawn in segments of layers of at most 32 MB of weights (or ``sqrt(L / n)`` layers of
     one net, if those are more); where one segment does not hold the network, the states of the
     streams are kept and all but the last are drawn a second time.  Memory beyond the results: the
-    segment, and the signals at the segments' ends, which are no larger.  Time is that of the
-    draws: 6 to 10 ns each; initializers other than the Gaussian ones (`gaussian`, `he_normal`,
-    `glorot_normal`, `lecun_normal`, or a ``functools.partial`` of one) add a call per matrix.
+    segment, and the signals at the segments' ends, which are no larger.  Time is that of NumPy's
+    draws from width 64 on; initializers other than the Gaussian ones (`gaussian`, `he_normal`,
+    `glorot_normal`, `lecun_normal`, or a ``functools.partial`` of one with its fan or gain) add a
+    call per matrix.
 
     Examples
     --------
@@ -233,6 +233,11 @@ def simulate(
     kind = np.dtype(dtype)
     if kind not in (np.dtype(np.float32), np.dtype(np.float64)):
         raise TypeError(f"dtype must be float32 or float64, got {kind}")
+    for name, values in (("sigma_b", sigma_b), ("branch_scale", branch_scale)):
+        if (np.abs(values) > 1e-3 * np.finfo(kind).max).any():
+            raise ValueError(
+                f"{name} must lie well within the range of {kind}, got {values.max():g}"
+            )
     # Row i for net i, so that more nets leave the first ones as they are.
     words = np.random.default_rng(rng).integers(0, 2**64, (n_nets, 6), np.uint64)
 
@@ -295,7 +300,7 @@ class _Nets:
         self.segments = [(a, min(a + self.length, len(self.shapes))) for a in starts]
         most = max(sum(m * n for m, n in self.shapes[a:b]) for a, b in self.segments)
         self.room = np.empty((self.group, most), self.dtype)
-        scales = [gaussian_scale(self.draw, shape) for shape in self.shapes]
+        scales = [gaussian_scale(self.draw, shape, self.dtype) for shape in self.shapes]
         known = [scale for scale in scales if scale is not None]
         self.scales = known if len(known) == len(scales) else None
 
@@ -331,10 +336,13 @@ class _Nets:
         """Inputs of mean square q0, and output cotangents."""
         n_in, n_out = int(self.sizes[0]), int(self.sizes[-1])
         draws = np.stack([s.weights.standard_normal(n_in + n_out) for s in streams])
-        x = draws[:, :n_in]
-        x = x * (math.sqrt(self.q0) * math.sqrt(n_in) / np.linalg.norm(x, axis=1, keepdims=True))
         cotangent = draws[:, n_in:].astype(self.dtype)
-        return ScaledArray.from_array(x.astype(self.dtype), item_ndim=1), cotangent
+        digits, exponent = math.frexp(math.sqrt(self.q0))
+        x = draws[:, :n_in] * (
+            digits * math.sqrt(n_in) / np.linalg.norm(draws[:, :n_in], axis=1, keepdims=True)
+        )
+        x = ScaledArray.from_array(x.astype(self.dtype), item_ndim=1)
+        return ScaledArray(x.mantissa, x.exponent + exponent), cotangent
 
     def _weights(self, segment, streams, first):
         """The weights (nets, rows, columns) of each layer of a segment, drawn."""
