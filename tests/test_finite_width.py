@@ -125,6 +125,13 @@ def test_leaky_relu_lies_between_its_limits(n):
         np.testing.assert_allclose(both(activations.leaky_relu(1e-9)), relu, rtol=0, atol=2e-15)
 
 
+def test_a_sign_changes_no_norm():
+    law, linear = (log_norm_law(name, [6, 5]) for name in ("abs", "identity"))
+    assert (law.mean, law.variance, law.survival) == (linear.mean, linear.variance, 1)
+    leaky, other = (log_norm_law(activations.leaky_relu(a), [6, 5]) for a in (0.3, -0.3))
+    assert (leaky.mean, leaky.variance) == (other.mean, other.variance)
+
+
 def test_layers_add_and_sizes_and_scales_enter_by_their_logs():
     widths, sigma = [7, 5, 9, 5], np.array([1.0, 0.3, 2.0])
     law = log_norm_law("relu", widths, sigma_w=sigma)

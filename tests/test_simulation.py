@@ -21,13 +21,20 @@ def logs_of(simulation):
     return [getattr(simulation, name).log_norms for name in FIELDS]
 
 
-def drawn(entropy_of, widths, initializer, sigma_b=0.0, dtype=np.float64):
+def seeded(sfc, words):
+    """Put an SFC64 where three words put it: beside a counter of 1, and twelve steps on."""
+    state = sfc.state
+    state["state"]["state"] = np.array([*words, 1], np.uint64)
+    sfc.state = state
+    sfc.random_raw(12)
+
+
+def drawn(rng, widths, initializer, sigma_b=0.0, dtype=np.float64):
     """Inputs, cotangents, weights and biases of the first net that simulate draws, by hand."""
-    entropy = np.random.default_rng(entropy_of).integers(0, 2**32, 4, np.uint32).tolist()
-    first, second = (
-        np.random.Generator(np.random.SFC64(np.random.SeedSequence(entropy, spawn_key=(0, part))))
-        for part in (0, 1)
-    )
+    words = np.random.default_rng(rng).integers(0, 2**64, (1, 6), np.uint64)[0]
+    first, second = (np.random.Generator(np.random.SFC64()) for _ in "ab")
+    for generator, state in ((first, words[:3]), (second, words[3:])):
+        seeded(generator.bit_generator, state)
     x, g = np.split(first.standard_normal(widths[0] + widths[-1]), [widths[0]])
     shapes = list(zip(widths[1:], widths[:-1], strict=True))
     weights = [initializer(shape, rng=first, dtype=dtype) for shape in shapes]
@@ -78,11 +85,16 @@ def test_threads_groups_and_segments_change_no_bit(monkeypatch, dtype, initializ
             np.testing.assert_array_equal(a, b)
     for a, b in zip(whole, run(7), strict=True):  # net i does not depend on how many there are
         np.testing.assert_array_equal(a[:7], b)
-    monkeypatch.setattr(_simulation, "_LEAST_GROUP", 3)
-    for size in (1, 17 * 33 * 3 * 2 * 8):  # one net and layer at a time; three nets, two layers
+    # One net and layer at a time; two layers of three nets; and no less than that.
+    eps = np.finfo(dtype).eps
+    for size, group in ((1, 1), (17 * 33 * 3 * 2 * np.dtype(dtype).itemsize, 3)):
         monkeypatch.setattr(_simulation, "_WEIGHT_BYTES", size)
-        for a, b in zip(whole, run(20, 2), strict=True):
-            np.testing.assert_array_equal(a, b)
+        monkeypatch.setattr(_simulation, "_LARGEST_LEAST_GROUP", group)
+        forward, activations, gradient = run(20, 2)
+        np.testing.assert_array_equal(forward, whole[0])
+        np.testing.assert_array_equal(activations, whole[1])
+        # Where segments end is where an exponent is split off: a log's own rounding.
+        np.testing.assert_allclose(gradient, whole[2], rtol=0, atol=4 * eps)
 
 
 @pytest.mark.parametrize(("name", "widths"), [("relu", [12, 12, 20, 9]), ("identity", [6] * 5)])
@@ -164,6 +176,15 @@ def test_an_activation_far_from_one_is_its_tangents(name):
             np.testing.assert_allclose(got, np.log(expected), rtol=1e-14, atol=1e-14)
 
 
+def test_an_input_beyond_float32_is_no_obstacle():
+    large, small = (
+        simulate([5, 4, 3], "relu", initializer="he_normal", n_nets=3, rng=0, q0=q0,
+                 dtype=np.float32).forward.log_norms
+        for q0 in (4.0**400, 1.0)
+    )  # fmt: skip
+    np.testing.assert_allclose(large, small + 400 * math.log(2), rtol=1e-15)
+
+
 def test_dead_nets_are_counted_and_left_out():
     widths, n_nets = [3] * 9, 500
     found = simulate(widths, "relu", initializer="he_normal", n_nets=n_nets, rng=1)
@@ -232,6 +253,12 @@ CUBE = Activation(lambda x: x**3, lambda x: 3 * x * x, name="cube")
             {"initializer": lambda shape, **_: np.full(shape, np.nan)},
             ValueError, "initializer must return finite.*nan for layer 0 of net 0",
         ),
+        ({"initializer": partial(initializers.gaussian, gain=math.nan)}, ValueError, "gain"),
+        (
+            {"initializer": partial(initializers.gaussian, gain=1e39), "dtype": np.float32},
+            ValueError, "initializer must return finite",
+        ),
+        ({"sigma_b": 1e39, "dtype": np.float32}, ValueError, "sigma_b must lie well within"),
         ({"q0": -1.0}, ValueError, "q0"),
         ({"sigma_b": -1.0}, ValueError, "sigma_b"),
         ({"shortcut": 1.0}, ValueError, r"shortcut must be 0 .* layer 0 of shape \(4, 3\)"),

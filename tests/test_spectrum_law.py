@@ -28,7 +28,8 @@ def test_gaussian_linear_networks_have_the_fuss_catalan_edge(depth, edge):
 @pytest.mark.parametrize("depth", [1, 7])
 def test_orthogonal_linear_networks_are_isometries(depth):
     law = jacobian_spectrum_law("identity", depth, sigma_w=1.0, orthogonal=True)
-    assert (law.mean, law.variance) == (1, 0)
+    assert law.mean == 1
+    assert 0 <= law.variance < 1e-12
     assert law.edge == pytest.approx(1, rel=1e-11)
 
 
@@ -167,3 +168,24 @@ def test_batch_normalised_networks_explode_at_the_rate_of_their_batch(rng, name)
 def test_rejections_name_the_argument(call, error, message):
     with pytest.raises(error, match=message):
         call()
+
+
+@pytest.mark.parametrize(
+    ("sigma_w2", "sigma_b2", "q_star"),
+    [
+        (1.3, 0.05, 0.31531647748529),
+        (4, 0.05, 2.1954939280345),
+        (16, 0.09, 12.604149497844),
+        (1.2, 0, 0.10707874797985),
+        (1.0, 0, 0.0),
+        (0.5, 0, 0.0),
+    ],
+)
+def test_slopes_are_taken_at_the_published_fixed_points_of_tanh(sigma_w2, sigma_b2, q_star):
+    law = jacobian_spectrum_law(
+        "tanh", 2, sigma_w=math.sqrt(sigma_w2), sigma_b=math.sqrt(sigma_b2), orthogonal=True
+    )
+    assert law.q == pytest.approx(q_star, rel=1e-11)
+    if q_star == 0:  # linear there
+        assert law.mean == pytest.approx(sigma_w2**2)
+        assert law.edge == pytest.approx(sigma_w2**2)

@@ -68,16 +68,27 @@ class Hidden:
         return (float(slopes[0]), float(slopes[1])) if slopes.any() else None
 
 
+class _Words(np.random.bit_generator.ISeedSequence):
+    """Three random words as the seed of an SFC64, which mixes them itself."""
+
+    def __init__(self, words: np.ndarray) -> None:
+        self.words = words
+
+    def generate_state(self, n_words: int, dtype: Any = np.uint32) -> np.ndarray:
+        return self.words[:n_words].astype(dtype)
+
+
 class Stream:
-    """The random numbers of one net: a function of the ensemble's entropy and the net's number."""
+    """The random numbers of one net, by its own six random words."""
 
-    def __init__(self, entropy: list[int], i: int, has_biases: bool) -> None:
-        def generator(part: int) -> np.random.Generator:
-            seed = np.random.SeedSequence(entropy, spawn_key=(i, part))
-            return np.random.Generator(np.random.SFC64(seed))
+    def __init__(self, words: np.ndarray, has_biases: bool) -> None:
+        self.weights = self._generator(words[:3])
+        self.biases = self._generator(words[3:]) if has_biases else None
 
-        self.weights = generator(0)
-        self.biases = generator(1) if has_biases else None
+    @staticmethod
+    def _generator(words: np.ndarray) -> np.random.Generator:
+        seed: Any = _Words(words)
+        return np.random.Generator(np.random.SFC64(seed))
 
     @property
     def state(self) -> Any:
@@ -109,8 +120,13 @@ def combined(
     return add_scaled(drawn, z, shortcut) if shortcut else drawn
 
 
-def gaussian_scale(draw: Callable[..., Any], shape: tuple[int, int]) -> float | None:
-    """Standard deviation of the entries, if `draw` is a Gaussian initializer, else None."""
+def gaussian_scale(
+    draw: Callable[..., Any], shape: tuple[int, int], dtype: np.dtype[Any]
+) -> float | None:
+    """Standard deviation of the entries, if `draw` is a Gaussian initializer, else None.
+
+    What the initializer would refuse, or might make infinite, is left to it.
+    """
     options: dict[str, Any] = {}
     if isinstance(draw, functools.partial) and not draw.args:
         options, draw = draw.keywords, draw.func
@@ -118,6 +134,8 @@ def gaussian_scale(draw: Callable[..., Any], shape: tuple[int, int]) -> float | 
         return None
     settings = {**(draw.__kwdefaults__ or {}), **options}
     fans = {"out": shape[0], "in": shape[1], "avg": (shape[0] + shape[1]) / 2}
-    if settings["fan"] not in fans:
-        return None  # for the initializer to say
-    return float(settings["gain"]) / math.sqrt(fans[settings["fan"]])
+    gain = settings["gain"]
+    if settings["fan"] not in fans or not isinstance(gain, (int, float)):
+        return None
+    scale = float(gain) / math.sqrt(fans[settings["fan"]])
+    return scale if abs(scale) < 1e-3 * float(np.finfo(dtype).max) else None

@@ -21,8 +21,9 @@ from .ops.scaled import ScaledArray, _scaled_log
 
 # Weights held at a time: of many layers of a few nets, so that most nets are drawn once.
 _WEIGHT_BYTES = 1 << 25
-# Fewer nets than this would not repay what a layer costs in Python.
-_LEAST_GROUP = 16
+# A layer of a group costs in Python what it costs to draw about this many weights.
+_LAYER_COST = 1 << 13
+_LARGEST_LEAST_GROUP = 64
 
 
 @dataclass(frozen=True, eq=False)
@@ -193,19 +194,19 @@ def simulate(
     Net i is a function of `rng` and i alone: it draws from streams of its own, so that threads, the
     number of nets and how they are grouped change no bit of it.
 
-    Signals and gradients carry exponents, so nothing under- or overflows at any depth.  Where a
-    signal leaves [2**-100, 2**100] and there is neither a bias nor ``phi(0)``, `phi` is taken for
-    its tangents at 0 (its slopes at infinity), to which it then is equal to a relative 2**-100; a
-    signal that `phi` makes smaller than every float64, or than every float32, is zero, and its net
-    counts as dead.
+    Signals and gradients carry exponents, so nothing under- or overflows at any depth.  Where the
+    largest pre-activation of a net is below 2**-100 (above 2**100), `phi` is taken for its tangents
+    at 0 (its lines at infinity), which it then is to all digits, if it has any: tanh, GELU, ELU do,
+    a quadratic has not.  What falls below the least float is zero, and counts as dead.
 
     The gradient is pulled back from a Gaussian cotangent and needs every weight twice.  A group of
     nets is drawn in segments of layers of at most 32 MB of weights (or ``sqrt(L / n)`` layers of
     one net, if those are more); where one segment does not hold the network, the states of the
     streams are kept and all but the last are drawn a second time.  Memory beyond the results: the
-    segment, and the signals at the segments' ends, which are no larger.  Time is that of the
-    draws: 6 to 10 ns each; initializers other than the Gaussian ones (`gaussian`, `he_normal`,
-    `glorot_normal`, `lecun_normal`, or a ``functools.partial`` of one) add a call per matrix.
+    segment, and the signals at the segments' ends, which are no larger.  Time is that of NumPy's
+    draws from width 64 on; initializers other than the Gaussian ones (`gaussian`, `he_normal`,
+    `glorot_normal`, `lecun_normal`, or a ``functools.partial`` of one with its fan or gain) add a
+    call per matrix.
 
     Examples
     --------
@@ -220,7 +221,9 @@ def simulate(
     """
     sizes = sizes_of(widths)
     n_layers = len(sizes) - 1
-    hidden = [Hidden(phi) for phi in hidden_activations(activation, n_layers)]
+    phis = hidden_activations(activation, n_layers)
+    made = {phi: Hidden(phi) for phi in dict.fromkeys(phis)}
+    hidden = [made[phi] for phi in phis]
     draw = _initializers.get(initializer)
     n_nets = count("n_nets", n_nets, low=1)
     sigma_b = per_layer(sigma_b, "sigma_b", n_layers)
@@ -230,7 +233,13 @@ def simulate(
     kind = np.dtype(dtype)
     if kind not in (np.dtype(np.float32), np.dtype(np.float64)):
         raise TypeError(f"dtype must be float32 or float64, got {kind}")
-    entropy = np.random.default_rng(rng).integers(0, 2**32, 4, np.uint32).tolist()
+    for name, values in (("sigma_b", sigma_b), ("branch_scale", branch_scale)):
+        if (np.abs(values) > 1e-3 * np.finfo(kind).max).any():
+            raise ValueError(
+                f"{name} must lie well within the range of {kind}, got {values.max():g}"
+            )
+    # Row i for net i, so that more nets leave the first ones as they are.
+    words = np.random.default_rng(rng).integers(0, 2**64, (n_nets, 6), np.uint64)
 
     forward = np.empty((n_nets, n_layers + 1))
     activations = np.empty((n_nets, n_layers))
@@ -243,22 +252,24 @@ def simulate(
         )  # fmt: skip
         for first in range(0, n_nets, group):
             rows = slice(first, min(first + group, n_nets))
-            streams = [Stream(entropy, i, bool(sigma_b.any())) for i in range(n_nets)[rows]]
+            streams = [Stream(row, bool(sigma_b.any())) for row in words[rows]]
             nets.run(streams, first, forward[rows], activations[rows], gradient[rows])
     return Simulation(sizes, LogNorms(forward), LogNorms(activations), LogNorms(gradient))
 
 
 def _cut(sizes: np.ndarray, n_nets: int, itemsize: int) -> tuple[int, int]:
-    """Nets in a group and layers in a segment: by the widths alone, up to the number of nets."""
+    """Nets in a group and layers in a segment: the latter by the widths alone."""
     n_layers, widest = len(sizes) - 1, int(sizes.max())
-    layer_bytes = int((sizes[1:] * sizes[:-1]).max()) * itemsize
-    whole = _WEIGHT_BYTES // (layer_bytes * n_layers)
-    if whole >= min(_LEAST_GROUP, n_nets):
-        return min(whole, n_nets), n_layers
+    entries = int((sizes[1:] * sizes[:-1]).max())
+    # Enough nets for a layer's overhead to be small, of whole networks if they fit.
+    least_group = min(_LARGEST_LEAST_GROUP, 1 + 8 * _LAYER_COST // entries)
+    layers = _WEIGHT_BYTES // (entries * itemsize)  # that fit, of one net
+    if layers >= least_group * n_layers:
+        return min(n_nets, layers // n_layers), n_layers
     # The signals at the ends of the segments are to take no more than the segment.
-    least = min(n_layers, math.isqrt((n_layers - 1) // widest) + 1)
-    group = max(1, min(_LEAST_GROUP, n_nets, _WEIGHT_BYTES // (layer_bytes * least)))
-    return group, min(n_layers, max(least, _WEIGHT_BYTES // (layer_bytes * group)))
+    least_length = min(n_layers, math.isqrt((n_layers - 1) // widest) + 1)
+    group = max(1, min(least_group, layers // least_length))
+    return min(n_nets, group), min(n_layers, max(least_length, layers // group))
 
 
 @dataclass(eq=False)
@@ -289,7 +300,7 @@ class _Nets:
         self.segments = [(a, min(a + self.length, len(self.shapes))) for a in starts]
         most = max(sum(m * n for m, n in self.shapes[a:b]) for a, b in self.segments)
         self.room = np.empty((self.group, most), self.dtype)
-        scales = [gaussian_scale(self.draw, shape) for shape in self.shapes]
+        scales = [gaussian_scale(self.draw, shape, self.dtype) for shape in self.shapes]
         known = [scale for scale in scales if scale is not None]
         self.scales = known if len(known) == len(scales) else None
 
@@ -312,24 +323,26 @@ class _Nets:
                     stream.state = state
                 weights = self._weights(segment, streams, first)
                 _, slopes = self._push(segment, weights, z, streams, first, forward, activations)
-            # One layer a call, so that no rounding depends on where segments end.
-            for k, w, slope in zip(range(*segment)[::-1], weights[::-1], slopes[::-1], strict=True):
-                trace = chain_vjp(
-                    [w], g.mantissa, slopes=[slope], slope_side="input",
-                    shortcut=float(self.shortcut[k]), n_threads=self.n_threads, check_finite=False,
-                )  # fmt: skip
-                gradient[:, k] = _scaled_log(trace.log_norms[:, 0], g.exponent)
-                g = ScaledArray(trace.vector.mantissa, trace.vector.exponent + g.exponent)
+            begin, end = segment
+            trace = chain_vjp(
+                weights, g.mantissa, slopes=slopes, slope_side="input",
+                shortcut=self.shortcut[begin:end], n_threads=self.n_threads, check_finite=False,
+            )  # fmt: skip
+            gradient[:, begin:end] = _scaled_log(trace.log_norms[:, :-1], g.exponent[:, None])
+            g = ScaledArray(trace.vector.mantissa, trace.vector.exponent + g.exponent)
         gradient -= gradient[:, -1:].copy()
 
     def _ends(self, streams):
         """Inputs of mean square q0, and output cotangents."""
         n_in, n_out = int(self.sizes[0]), int(self.sizes[-1])
         draws = np.stack([s.weights.standard_normal(n_in + n_out) for s in streams])
-        x = draws[:, :n_in]
-        x = x * (math.sqrt(self.q0) * math.sqrt(n_in) / np.linalg.norm(x, axis=1, keepdims=True))
         cotangent = draws[:, n_in:].astype(self.dtype)
-        return ScaledArray.from_array(x.astype(self.dtype), item_ndim=1), cotangent
+        digits, exponent = math.frexp(math.sqrt(self.q0))
+        x = draws[:, :n_in] * (
+            digits * math.sqrt(n_in) / np.linalg.norm(draws[:, :n_in], axis=1, keepdims=True)
+        )
+        x = ScaledArray.from_array(x.astype(self.dtype), item_ndim=1)
+        return ScaledArray(x.mantissa, x.exponent + exponent), cotangent
 
     def _weights(self, segment, streams, first):
         """The weights (nets, rows, columns) of each layer of a segment, drawn."""

@@ -17,8 +17,11 @@ _REACH = 9.5  # standard deviations; beyond them lies 2e-21 of the Gaussian
 _N_PANELS = 40
 _N_HALVINGS = 40
 _N_NODES = 16
-_SETTLED = 1e-13
-_MAX_STEPS = 100_000
+# Moments at q = 0 are limits, so that a kink at 0 counts with both its sides.
+_LEAST_Q = 1e-200
+# Where the first fixed point from 1 is looked for: steps of an eighth of a decade, then of a half.
+_DECADES_UP = np.arange(0, 12 * 8 + 1) / 8
+_DECADES_DOWN = np.concatenate([_DECADES_UP, np.arange(12.5, 290.0, 0.5)])
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,7 +82,7 @@ def jacobian_spectrum_law(
     Notes
     -----
     Widths are equal and tend to infinity; ``D_l = diag(phi'(z_l))`` with ``z_l`` of variance q, the
-    fixed point that ``q = 1`` leads to (any q serves a rectifier with ``sigma_b = 0``).  With
+    fixed point that ``q = 1`` leads to, 0 included (any q serves a rectifier without biases).  With
     ``mu_k = E phi'(z)**(2 k)`` and ``chi = sigma_w**2 mu_1``::
 
         mean = chi**L,   variance = chi**(2 L) L (mu_2 / mu_1**2 - 1 + s)
@@ -108,16 +111,17 @@ def jacobian_spectrum_law(
     w = real_scalar("sigma_w", sigma_w, low=0.0, high=math.inf, open_high=True)
     b = real_scalar("sigma_b", sigma_b, low=0.0, high=math.inf, open_high=True)
     q = _fixed_point(phi, w, b)
-    mu_1 = float(gaussian_moments(phi, q).dphi2)
+    near = max(q, _LEAST_Q)
+    mu_1 = float(gaussian_moments(phi, near).dphi2)
     squared = _activations.Activation(
         lambda x: phi.slope(x) ** 2, np.zeros_like, kinks=phi.kinks, name=f"squared slope of {phi}"
     )
-    mu_2 = float(gaussian_moments(squared, q).phi2)
+    mu_2 = float(gaussian_moments(squared, near).phi2)
     with np.errstate(over="ignore", invalid="ignore"):
         mean = float(np.power(w * w * mu_1, n_layers))
-        ratio = mu_2 / mu_1**2 if mu_1 else math.nan
+        ratio = max(1.0, mu_2 / mu_1**2) if mu_1 else math.nan  # at least 1, but for rounding
         variance = mean * mean * n_layers * (ratio - (1.0 if orthogonal else 0.0))
-    edge = _edge(phi, q, n_layers, w, bool(orthogonal))
+    edge = _edge(phi, near, n_layers, w, bool(orthogonal))
     return JacobianSpectrumLaw(mean=mean, variance=variance, edge=edge, q=q)
 
 
@@ -125,17 +129,24 @@ def _fixed_point(phi: _activations.Activation, sigma_w: float, sigma_b: float) -
     is_rectifier = phi.kernel_id == _activations.leaky_relu().kernel_id or phi.name == "identity"
     if is_rectifier and sigma_b == 0:
         return 1.0
-    q = 1.0
-    for _ in range(_MAX_STEPS):
-        before, q = q, float(variance_map(phi, q, sigma_w=sigma_w, sigma_b=sigma_b))
-        if abs(q - before) <= _SETTLED * max(q, 1e-3):
-            return q
-        if q > 1e100:
-            break
-    raise ValueError(
-        f"sigma_w must let the variance of the pre-activations settle, got {sigma_w:g} with "
-        f"sigma_b {sigma_b:g}, at which {phi.name!r} reached q = {q:g}"
-    )
+
+    def drift(q):
+        return variance_map(phi, q, sigma_w=sigma_w, sigma_b=sigma_b) - q
+
+    side = 1 if drift(1.0) > 0 else -1
+    grid = 10.0 ** (side * (_DECADES_UP if side > 0 else _DECADES_DOWN))
+    turned = np.flatnonzero(side * drift(grid) <= 0)
+    if turned.size == 0 and side < 0:
+        return 0.0
+    if turned.size == 0:
+        raise ValueError(
+            f"sigma_w must let the variance of the pre-activations settle, got {sigma_w:g} with "
+            f"sigma_b {sigma_b:g}, at which that of {phi.name!r} grows from 1 without bound"
+        )
+    ends = grid[max(turned[0] - 1, 0)], grid[turned[0]]
+    if ends[0] == ends[1]:
+        return float(ends[0])
+    return float(optimize.brentq(drift, *ends, xtol=1e-300, rtol=4 * np.finfo(float).eps))
 
 
 def _edge(
@@ -183,7 +194,7 @@ def _squared_slopes(phi: _activations.Activation, q: float) -> tuple[np.ndarray,
         options={"xatol": 1e-12},
     )
     places = [float(found.x), -float(found.x), 0.0]
-    places += [kink / root for kink in phi.kinks] if root else []
+    places += [kink / root for kink in phi.kinks if abs(kink) < _REACH * root]
     halvings = _REACH * 2.0 ** -np.arange(_N_HALVINGS)
     ends = [np.linspace(-_REACH, _REACH, _N_PANELS + 1), np.array(places)]
     ends += [place + side * halvings for place in places for side in (-1, 1)]
