@@ -35,6 +35,7 @@ from .ops.chain_norms import (
 )
 from .ops.chain_spectra import LogSingularValues, chain_log_svdvals
 from .ops.conditioning import condition_number, frobenius_norm, smallest_singular_value
+from .ops.correlations import correlation_map
 from .ops.joint_radius import JSRBounds, joint_spectral_radius
 from .ops.lyapunov import LyapunovSpectrum, lyapunov_spectrum, lyapunov_spectrum_map
 from .ops.moments import GaussianMoments, gaussian_moments, variance_map
@@ -94,6 +95,7 @@ __all__ = [
     "compare",
     "condition_number",
     "conv_spectral_norm",
+    "correlation_map",
     "frobenius_norm",
     "gaussian_moments",
     "get_include",
