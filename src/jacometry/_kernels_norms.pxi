@@ -15,23 +15,30 @@ cdef struct GramCall:
     char *ends
     int64_t *exponent
     int *status
+    char *is_extreme  # of each group: whether an end may be further out than its bound
 
 
 cdef void norms_of_group(const void *given, Py_ssize_t i, Py_ssize_t begin, Py_ssize_t end,
                          char *work) noexcept nogil:
     cdef const GramCall *call = <const GramCall *>given
     cdef Py_ssize_t first = i * call.group
-    call.kernel(min(call.group, call.n_items - first), call.rows, call.cols,
-                call.entries + first * call.rows * call.cols * call.itemsize, call.rtol,
-                call.bounds + first, call.ends + first * call.itemsize, call.n_items,
-                call.exponent + first, call.status + first, work)
+    call.is_extreme[i] = call.kernel(
+        min(call.group, call.n_items - first), call.rows, call.cols,
+        call.entries + first * call.rows * call.cols * call.itemsize, call.rtol,
+        call.bounds + first if call.bounds else NULL, call.ends + first * call.itemsize,
+        call.n_items, call.exponent + first if call.exponent else NULL,
+        call.status + first if call.status else NULL, work)
 
 
 def spectral_norm_gram(int dtype, a, double rtol, bounds, ends, exponent, status, int n_threads):
-    """a (B, m, n); bounds (3, B) float64, ends (3, B) of a's dtype, exponent int64, status intc."""
+    """a (B, m, n); bounds (3, B) float64, ends (3, B) of a's dtype, exponent int64, status intc.
+
+    All but ends may be None.  True if an end may be further out than its bound.
+    """
     cdef GramCall call
     cdef Py_ssize_t rows = a.shape[1], cols = a.shape[2]
-    call.kernel, call.group = active.spectral_norm_gram[dtype], active.spectral_norm_gram_group[dtype]()
+    call.kernel = active.spectral_norm_gram[dtype]
+    call.group = active.spectral_norm_gram_group[dtype](rows, cols)
     call.n_items, call.rows, call.cols, call.itemsize = a.shape[0], rows, cols, 8 if dtype else 4
     call.entries, call.rtol = <const char *>address(a), rtol
     call.bounds, call.ends = <double *>output(bounds), <char *>output(ends)
@@ -40,9 +47,15 @@ def spectral_norm_gram(int dtype, a, double rtol, bounds, ends, exponent, status
     cdef double size = min(rows, cols), length = max(rows, cols)
     cdef Plan cut = plan(n_groups, 1, 2 * call.group * size * size * (size + length), n_threads)
     cdef size_t bytes = active.spectral_norm_gram_work[dtype](rows, cols)
-    cdef char *work = workspace(bytes * cut.n_spaces, "spectral_norm")
+    cdef char *work = workspace(bytes * cut.n_spaces + n_groups, "spectral_norm")
+    cdef Py_ssize_t i
+    call.is_extreme = work + bytes * cut.n_spaces
     try:
         run_items(norms_of_group, &call, &cut, n_groups, 1, bytes, work)
+        for i in range(n_groups):
+            if call.is_extreme[i]:
+                return True
+        return False
     finally:
         jm_free(work)
 

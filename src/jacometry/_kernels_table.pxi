@@ -102,7 +102,7 @@ ctypedef int (*spectral_norm_lanczos_t)(
     int64_t *, int64_t *, void *) noexcept nogil
 ctypedef size_t (*size_t_of_two)(Py_ssize_t, Py_ssize_t) noexcept nogil
 ctypedef size_t (*size_t_of_one)(Py_ssize_t) noexcept nogil
-ctypedef Py_ssize_t (*size_of_nothing)() noexcept nogil
+ctypedef Py_ssize_t (*count_of_two)(Py_ssize_t, Py_ssize_t) noexcept nogil
 ctypedef Py_ssize_t (*chain_group_t)(Py_ssize_t, int) noexcept nogil
 
 cdef extern from "jm_kernels.h" nogil:
@@ -127,7 +127,7 @@ cdef extern from "jm_kernels.h" nogil:
         size_t_of_two chain_log_svdvals_one_work[2]
         chain_log_svdvals_t chain_log_svdvals_one[2]
         svdvals_end_t chain_log_svdvals_end[2]
-        size_of_nothing spectral_norm_gram_group[2]
+        count_of_two spectral_norm_gram_group[2]
         size_t_of_two spectral_norm_gram_work[2]
         spectral_norm_gram_t spectral_norm_gram[2]
         size_t_of_two spectral_norm_lanczos_work[2]

@@ -19,7 +19,7 @@ class Scaled:
 
     Attributes
     ----------
-    bounds : (3 or 4, B) float64
+    bounds : (3 or 4, B) float64, or float32 where that is exact
         Lower, value, probable upper and certain upper bounds; NaN for items that are not finite.
     exponent : (B,) int64
     n_iter : (B,) int64, optional

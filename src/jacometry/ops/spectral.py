@@ -218,21 +218,25 @@ def _log_level(n, failure_prob):
 
 
 def _gram(items, rtol, n_threads):
-    n_items, dtype = len(items), items.dtype
-    bounds, ends = np.empty((3, n_items)), np.empty((3, n_items), dtype)
-    exponent, status = np.empty(n_items, np.int64), np.empty(n_items, np.intc)
-    scaled = Scaled(bounds, exponent, ends=ends)
     if _backend.is_reference():
         reference = _backend.reference("spectral")
-        for i, item in enumerate(items):
-            bounds[:, i], exponent[i] = reference.spectral_norm_gram(item)
-        scaled.ends = None
-        return scaled
+        found = [reference.spectral_norm_gram(item) for item in items]
+        bounds, exponent = (np.array(field) for field in zip(*found, strict=True))
+        return Scaled(bounds.T.copy(), exponent.astype(np.int64))
+    n_items, dtype = len(items), items.dtype
     is_float64 = dtype == np.float64
-    _kernels.spectral_norm_gram(
-        int(is_float64), items, rtol, bounds, ends, exponent, status, n_threads
-    )
-    if not is_float64 and (again := np.flatnonzero(status == NOT_CONVERGED)).size:
+    ends = np.empty((3, n_items), dtype)
+    status = None if is_float64 else np.empty(n_items, np.intc)
+    kernel, a_type = _kernels.spectral_norm_gram, int(is_float64)
+    if kernel(a_type, items, rtol, None, ends, None, status, n_threads):
+        # some bounds leave the range of the type: once more, with exponents
+        bounds, exponent = np.empty((3, n_items)), np.empty(n_items, np.int64)
+        kernel(a_type, items, rtol, bounds, ends, exponent, status, n_threads)
+    else:
+        bounds, exponent = ends, np.zeros(n_items, np.int64)
+    scaled = Scaled(bounds, exponent, ends=ends)
+    if status is not None and (again := np.flatnonzero(status == NOT_CONVERGED)).size:
+        scaled.bounds = bounds.astype(np.float64)
         scaled.put(again, _gram(items[again].astype(np.float64), rtol, n_threads))
     return scaled
 
