@@ -98,7 +98,10 @@ class NormBounds:
         self._scaled, self._batch, self._rtol = scaled, batch, rtol
         self._dtype, self._failure_prob = np.dtype(dtype), failure_prob
         ends = scaled.ends if scaled.ends is not None else _ends(scaled, self._dtype)
-        self.lower, self.value, self.upper = (self._shaped(end) for end in ends)
+        if len(batch) == 1:
+            self.lower, self.value, self.upper = ends
+        else:
+            self.lower, self.value, self.upper = map(self._shaped, ends)
 
     @classmethod
     def of_fields(cls, **fields):
