@@ -30,3 +30,5 @@
 #include "kernels/spectral_gram.inc.h"
 
 #include "kernels/spectral_lanczos.inc.h"
+
+#include "kernels/sum_squares.inc.h"

@@ -50,6 +50,7 @@ ORACLE_TESTS = {
     "gaussian_moments": ("test_moments.py", "gaussian_moments_agree_with_the_oracle"),
     "variance_map": ("test_moments.py", "variance_map_agrees_with_the_oracle"),
     "spectral_norm_gram": ("test_spectral.py", "gram_value_agrees_with_the_oracle"),
+    "sum_squares": ("test_conditioning.py", "sums_of_squares_agree_with_the_oracle"),
     "spectral_norm_lanczos": ("test_spectral.py", "lanczos_agrees_with_the_textbook_oracle"),
 }
 
@@ -217,6 +218,12 @@ PERTURBATIONS = [
         "spectral_proof.inc.h",
         "y = t * JM_LOAD(inverse + i * JM_VW);",
         "y = t;",
+    ),
+    Perturbation(
+        "sum_squares",
+        "sum_squares.inc.h",
+        "square += (double)x[i] * (double)x[i];",
+        "square += (double)x[i];",
     ),
     Perturbation(
         "spectral_norm_lanczos",

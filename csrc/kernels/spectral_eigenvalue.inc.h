@@ -73,65 +73,90 @@ JM_INLINE void JM_NAME(reflect_rows)(const int r, ptrdiff_t size, ptrdiff_t i0, 
 }
 
 /*
- * S (size, size, JM_VW), lower triangle, becomes tridiagonal: diagonal (size, JM_VW) and the
- * squares of the off-diagonals, off_square[h] between h - 1 and h.  vectors (4, size, JM_VW) is
- * scratch.
+ * x (h, JM_VW) = row h of S with the last reflection applied, the diagonal's entry apart; its
+ * squared norm goes to off_square[h].
  */
-JM_INLINE void JM_NAME(tridiagonalise)(ptrdiff_t size, JM_T *s, JM_T *diagonal, JM_T *off_square,
-                                       JM_T *vectors) {
-    JM_T *u = vectors, *w = u + size * JM_VW, *x = w + size * JM_VW, *y = x + size * JM_VW;
-    memset(vectors, 0, (size_t)(2 * size * JM_VW) * sizeof(JM_T));
+JM_INLINE JM_V JM_NAME(updated_row)(ptrdiff_t size, ptrdiff_t h, const JM_T *s, const JM_T *u,
+                                    const JM_T *w, JM_T *x, JM_T *diagonal, JM_T *off_square) {
+    const JM_T *const row = s + h * size * JM_VW;
+    const JM_V u_h = JM_LOAD(u + h * JM_VW), w_h = JM_LOAD(w + h * JM_VW);
+    JM_V square = JM_SPLAT(0);
+    for (ptrdiff_t j = 0; j < h; j++) {
+        const JM_V value = JM_LOAD(row + j * JM_VW) -
+                           (u_h * JM_LOAD(w + j * JM_VW) + w_h * JM_LOAD(u + j * JM_VW));
+        JM_STORE(x + j * JM_VW, value);
+        square = JM_FMADD(value, value, square);
+    }
+    const JM_V uw = u_h * w_h;
+    JM_STORE(diagonal + h * JM_VW, JM_LOAD(row + h * JM_VW) - (uw + uw));
+    JM_STORE(off_square + h * JM_VW, square);
+    return square;
+}
+
+/*
+ * S (pack, size, size, JM_VW), lower triangles, becomes tridiagonal: diagonal (pack, size, JM_VW)
+ * and the squares of the off-diagonals, off_square[h] between h - 1 and h.  vectors (pack, 4, size,
+ * JM_VW) is scratch; pack is a literal at every call.
+ */
+JM_INLINE void JM_NAME(tridiagonalise)(const int pack, ptrdiff_t size, JM_T *s, JM_T *diagonal,
+                                       JM_T *off_square, JM_T *vectors) {
+    const ptrdiff_t n = size * JM_VW;
     const JM_V zero = JM_SPLAT(0);
     /* a row of squared norm below this is not reflected: its reciprocal could overflow */
     const JM_V negligible = JM_SPLAT(JM_LDEXP((JM_T)1, JM_MIN_EXP + JM_GRAM_GUARD));
-    JM_STORE(off_square, zero);
-    for (ptrdiff_t h = size - 1; h > 0; h--) {
-        const JM_T *row = s + h * size * JM_VW;
-        const JM_V u_h = JM_LOAD(u + h * JM_VW), w_h = JM_LOAD(w + h * JM_VW);
-        JM_V square = zero;
-        for (ptrdiff_t j = 0; j < h; j++) {
-            const JM_V value = JM_LOAD(row + j * JM_VW) -
-                               (u_h * JM_LOAD(w + j * JM_VW) + w_h * JM_LOAD(u + j * JM_VW));
-            JM_STORE(x + j * JM_VW, value);
-            square = JM_FMADD(value, value, square);
-        }
-        const JM_V uw = u_h * w_h;
-        JM_STORE(diagonal + h * JM_VW, JM_LOAD(row + h * JM_VW) - (uw + uw));
-        JM_STORE(off_square + h * JM_VW, square);
-
-        /* x - alpha e_{h-1}, alpha of the sign that does not cancel; half its squared norm */
-        const JM_V last = JM_LOAD(x + (h - 1) * JM_VW);
-        const JM_V norm = JM_VSQRT(square);
-        const JM_V shift = JM_VLESS(last, zero, -norm, norm);
-        JM_STORE(x + (h - 1) * JM_VW, last + shift);
-        const JM_V half = JM_FMADD(last, shift, square);
-        const JM_V inverse = JM_VLESS(negligible, half, JM_SPLAT(1) / half, zero);
-
-        memset(y, 0, (size_t)(h * JM_VW) * sizeof(JM_T));
-        ptrdiff_t i0 = 0;
-        for (; i0 + JM_GRAM_TILE <= h; i0 += JM_GRAM_TILE)
-            JM_NAME(reflect_rows)(JM_GRAM_TILE, size, i0, u, w, x, y, s);
-        for (; i0 < h; i0++)
-            JM_NAME(reflect_rows)(1, size, i0, u, w, x, y, s);
-
-        JM_V along = zero;
-        for (ptrdiff_t j = 0; j < h; j++) {
-            const JM_V p = JM_LOAD(y + j * JM_VW) * inverse;
-            JM_STORE(y + j * JM_VW, p);
-            along = JM_FMADD(p, JM_LOAD(x + j * JM_VW), along);
-        }
-        along = -(along * inverse * JM_SPLAT(0.5));
-        for (ptrdiff_t j = 0; j < h; j++)
-            JM_STORE(y + j * JM_VW,
-                     JM_FMADD(along, JM_LOAD(x + j * JM_VW), JM_LOAD(y + j * JM_VW)));
-        JM_T *const old_u = u, *const old_w = w;
-        u = x;
-        w = y;
-        x = old_u;
-        y = old_w;
+    for (int k = 0; k < pack; k++) { /* no reflection yet */
+        JM_STORE(off_square + k * n, zero);
+        for (ptrdiff_t j = 0; j < 2 * size; j++)
+            JM_STORE(vectors + 4 * k * n + j * JM_VW, zero);
     }
-    const JM_V uw = JM_LOAD(u) * JM_LOAD(w);
-    JM_STORE(diagonal, JM_LOAD(s) - (uw + uw));
+    ptrdiff_t last = 0, next = 2 * n; /* where u, w of the last reflection are, and of the next */
+    for (ptrdiff_t h = size - 1; h > 1; h--) {
+        JM_V inverse[JM_GRAM_PACK];
+        for (int k = 0; k < pack; k++) {
+            JM_T *const u = vectors + 4 * k * n + last, *const x = vectors + 4 * k * n + next;
+            const JM_V square = JM_NAME(updated_row)(size, h, s + k * size * n, u, u + n, x,
+                                                     diagonal + k * n, off_square + k * n);
+            /* x - alpha e_{h-1}, alpha of the sign that does not cancel; half its squared norm */
+            const JM_V end = JM_LOAD(x + (h - 1) * JM_VW), norm = JM_VSQRT(square);
+            const JM_V shift = JM_VLESS(end, zero, -norm, norm);
+            JM_STORE(x + (h - 1) * JM_VW, end + shift);
+            const JM_V half = JM_FMADD(end, shift, square);
+            inverse[k] = JM_VLESS(negligible, half, JM_SPLAT(1) / half, zero);
+            for (ptrdiff_t j = 0; j < h; j++)
+                JM_STORE(x + n + j * JM_VW, zero);
+        }
+        for (int k = 0; k < pack; k++) {
+            JM_T *const u = vectors + 4 * k * n + last, *const x = vectors + 4 * k * n + next;
+            JM_T *const own = s + k * size * n;
+            ptrdiff_t i0 = 0;
+            for (; i0 + JM_GRAM_TILE <= h; i0 += JM_GRAM_TILE)
+                JM_NAME(reflect_rows)(JM_GRAM_TILE, size, i0, u, u + n, x, x + n, own);
+            for (; i0 < h; i0++)
+                JM_NAME(reflect_rows)(1, size, i0, u, u + n, x, x + n, own);
+        }
+        for (int k = 0; k < pack; k++) {
+            JM_T *const x = vectors + 4 * k * n + next, *const y = x + n;
+            JM_V along = zero;
+            for (ptrdiff_t j = 0; j < h; j++) {
+                const JM_V p = JM_LOAD(y + j * JM_VW) * inverse[k];
+                JM_STORE(y + j * JM_VW, p);
+                along = JM_FMADD(p, JM_LOAD(x + j * JM_VW), along);
+            }
+            along = -(along * inverse[k] * JM_SPLAT(0.5));
+            for (ptrdiff_t j = 0; j < h; j++)
+                JM_STORE(y + j * JM_VW,
+                         JM_FMADD(along, JM_LOAD(x + j * JM_VW), JM_LOAD(y + j * JM_VW)));
+        }
+        last = next;
+        next = 2 * n - next;
+    }
+    for (int k = 0; k < pack; k++) { /* what is left is two by two */
+        JM_T *const u = vectors + 4 * k * n + last, *const x = vectors + 4 * k * n + next;
+        (void)JM_NAME(updated_row)(size, 1, s + k * size * n, u, u + n, x, diagonal + k * n,
+                                   off_square + k * n);
+        const JM_V uw = JM_LOAD(u) * JM_LOAD(u + n);
+        JM_STORE(diagonal + k * n, JM_LOAD(s + k * size * n) - (uw + uw));
+    }
 }
 
 /*

@@ -418,8 +418,10 @@ JM_INLINE int JM_NAME(gram_report)(ptrdiff_t at, ptrdiff_t n_items,
 }
 
 /* Groups of JM_VW matrices that are iterated on together. */
-JM_INLINE ptrdiff_t JM_NAME(gram_pack_size)(ptrdiff_t size) {
-    return size <= JM_GRAM_LITERAL ? JM_GRAM_PACK : size <= JM_GRAM_PAIRED ? 2 : 1;
+JM_INLINE ptrdiff_t JM_NAME(gram_pack_size)(ptrdiff_t rows, ptrdiff_t cols) {
+    if (rows == cols && rows <= JM_GRAM_LITERAL)
+        return JM_GRAM_PACK;
+    return (rows < cols ? rows : cols) <= JM_GRAM_PAIRED ? 2 : 1;
 }
 
 /* Whether G is formed lane by lane. */
@@ -435,9 +437,9 @@ JM_INLINE ptrdiff_t JM_NAME(gram_block_entries)(ptrdiff_t rows, ptrdiff_t cols) 
     return (length < JM_GRAM_BLOCK ? length : JM_GRAM_BLOCK) * JM_NAME(gram_stride)(size);
 }
 JM_INLINE ptrdiff_t JM_NAME(gram_entries)(ptrdiff_t size) { return (size * size + JM_VW) * JM_VW; }
-JM_INLINE ptrdiff_t JM_NAME(gram_factor_entries)(ptrdiff_t size) {
-    const ptrdiff_t stride = JM_NAME(gram_stride)(size);
-    return stride * stride * JM_VW;
+JM_INLINE ptrdiff_t JM_NAME(gram_factor_entries)(ptrdiff_t pack, ptrdiff_t size) {
+    const ptrdiff_t stride = JM_NAME(gram_stride)(size), own = stride * stride * JM_VW;
+    return own > pack * size * size * JM_VW ? own : pack * size * size * JM_VW;
 }
 
 /*
@@ -450,8 +452,8 @@ JM_INLINE int JM_NAME(gram_pack_norms)(const int pack, ptrdiff_t size, ptrdiff_t
                                        const JM_NAME(jm_gram_output) * to, JM_T *block) {
     JM_T *const g = block + JM_NAME(gram_block_entries)(rows, cols); /* (pack) */
     JM_T *const factor = g + pack * JM_NAME(gram_entries)(size);
-    JM_T *const vectors = factor + JM_NAME(gram_factor_entries)(size); /* (4, size) */
-    JM_T *const inverse = vectors + 4 * size * JM_VW;
+    JM_T *const vectors = factor + JM_NAME(gram_factor_entries)(pack, size); /* (pack, 4, size) */
+    JM_T *const inverse = vectors + pack * 4 * size * JM_VW;
     JM_T *const v = inverse + size * JM_VW;
     JM_T *const diagonal = v + size * JM_VW; /* (pack, size) */
     JM_T *const off_square = diagonal + pack * size * JM_VW;
@@ -479,22 +481,26 @@ JM_INLINE int JM_NAME(gram_pack_norms)(const int pack, ptrdiff_t size, ptrdiff_t
             const JM_V difference = (JM_LOAD(g_k) - JM_LOAD(g_k + 3 * JM_VW)) * half;
             const JM_V square = JM_FMADD(corner, corner, difference * difference);
             lambda[k] = JM_FMADD(trace[k], half, JM_VSQRT(square));
-        } else if (size > 2) {
-            for (ptrdiff_t i = 0; i < size; i++)
-                for (ptrdiff_t j = 0; j <= i; j++)
-                    JM_STORE(factor + (i * size + j) * JM_VW,
-                             JM_LOAD(g_k + (i * size + j) * JM_VW));
-            JM_NAME(tridiagonalise)(size, factor, diagonal + k * size * JM_VW,
-                                    off_square + k * size * JM_VW, vectors);
         }
     }
     if (size > JM_GRAM_CLOSED) {
-        if (n_groups == pack)
+        for (ptrdiff_t k = 0; k < n_groups; k++)
+            for (ptrdiff_t i = 0; i < size; i++)
+                for (ptrdiff_t j = 0; j <= i; j++)
+                    JM_STORE(factor + ((k * size + i) * size + j) * JM_VW,
+                             JM_LOAD(g + k * JM_NAME(gram_entries)(size) + (i * size + j) * JM_VW));
+        if (n_groups == pack) {
+            JM_NAME(tridiagonalise)(pack, size, factor, diagonal, off_square, vectors);
             JM_NAME(largest_eigenvalue)(pack, size, diagonal, off_square, lambda);
-        else
-            for (ptrdiff_t k = 0; k < n_groups; k++)
-                JM_NAME(largest_eigenvalue)(1, size, diagonal + k * size * JM_VW,
-                                            off_square + k * size * JM_VW, &lambda[k]);
+        } else {
+            for (ptrdiff_t k = 0; k < n_groups; k++) {
+                JM_T *const own = diagonal + k * size * JM_VW;
+                JM_T *const off = off_square + k * size * JM_VW;
+                JM_NAME(tridiagonalise)(1, size, factor + k * size * size * JM_VW, own, off,
+                                        vectors);
+                JM_NAME(largest_eigenvalue)(1, size, own, off, &lambda[k]);
+            }
+        }
     }
     int is_extreme = 0;
     for (ptrdiff_t k = 0; k < n_groups; k++) {
@@ -517,15 +523,16 @@ JM_INLINE int JM_NAME(gram_pack_norms)(const int pack, ptrdiff_t size, ptrdiff_t
 /* Matrices per call of spectral_norm_gram that share work, or make a call worth its preparation. */
 static ptrdiff_t JM_NAME(spectral_norm_gram_group)(ptrdiff_t rows, ptrdiff_t cols) {
     const ptrdiff_t size = rows < cols ? rows : cols;
-    return JM_NAME(gram_pack_size)(size) * JM_VW * (size < JM_GRAM_RUN ? JM_GRAM_RUN / size : 1);
+    return JM_NAME(gram_pack_size)(rows, cols) * JM_VW *
+           (size < JM_GRAM_RUN ? JM_GRAM_RUN / size : 1);
 }
 
 /* Bytes of workspace for spectral_norm_gram. */
 static size_t JM_NAME(spectral_norm_gram_work)(ptrdiff_t rows, ptrdiff_t cols) {
-    const ptrdiff_t size = rows < cols ? rows : cols, pack = JM_NAME(gram_pack_size)(size);
-    const ptrdiff_t entries = JM_NAME(gram_block_entries)(rows, cols) +
-                              pack * JM_NAME(gram_entries)(size) +
-                              JM_NAME(gram_factor_entries)(size) + (6 + 2 * pack) * size * JM_VW;
+    const ptrdiff_t size = rows < cols ? rows : cols, pack = JM_NAME(gram_pack_size)(rows, cols);
+    const ptrdiff_t entries =
+        JM_NAME(gram_block_entries)(rows, cols) + pack * JM_NAME(gram_entries)(size) +
+        JM_NAME(gram_factor_entries)(pack, size) + (2 + 6 * pack) * size * JM_VW;
     return (size_t)entries * sizeof(JM_T) + JM_ALIGNMENT;
 }
 
@@ -553,7 +560,7 @@ static int JM_NAME(spectral_norm_gram)(ptrdiff_t n_items, ptrdiff_t rows, ptrdif
                                        void *work) {
     const JM_T *const a = (const JM_T *)a_;
     const ptrdiff_t size = rows < cols ? rows : cols, length = rows < cols ? cols : rows;
-    const ptrdiff_t step = JM_NAME(gram_pack_size)(size) * JM_VW;
+    const ptrdiff_t step = JM_NAME(gram_pack_size)(rows, cols) * JM_VW;
     JM_T *const block = JM_NAME(aligned_work)(work);
     const JM_NAME(jm_gram_errors) errors = JM_NAME(gram_errors)(size, length);
     const JM_NAME(jm_gram_output) to = {rtol, bounds, (JM_T *)ends, stride, exponent, status};
@@ -566,9 +573,6 @@ static int JM_NAME(spectral_norm_gram)(ptrdiff_t n_items, ptrdiff_t rows, ptrdif
             is_extreme |= JM_NAME(gram_pack_norms)(4, 3, at, n, 3, 3, a, &errors, &to, block);
         else if (rows == 4 && cols == 4)
             is_extreme |= JM_NAME(gram_pack_norms)(4, 4, at, n, 4, 4, a, &errors, &to, block);
-        else if (size <= JM_GRAM_LITERAL)
-            is_extreme |=
-                JM_NAME(gram_pack_norms)(4, size, at, n, rows, cols, a, &errors, &to, block);
         else if (size <= JM_GRAM_PAIRED)
             is_extreme |=
                 JM_NAME(gram_pack_norms)(2, size, at, n, rows, cols, a, &errors, &to, block);

@@ -1,4 +1,4 @@
-"""spectral_norm: batches by Gram matrices, single matrices by Lanczos."""
+"""spectral_norm: batches by Gram matrices, single matrices by Lanczos; sums of squares."""
 
 
 cdef struct GramCall:
@@ -109,3 +109,37 @@ def spectral_norm_lanczos(int dtype, a, start, double rtol, double log_level, Py
         run_items(norm_of_one, &call, &cut, n_items, 1, bytes, work)
     finally:
         jm_free(work)
+
+
+# Entries summed in one call of the kernel.
+cdef double RUN = 4096.0
+
+
+cdef struct SquaresCall:
+    # What one call of sum_squares gives to every run of items.
+    sum_squares_t kernel
+    Py_ssize_t n_items
+    Py_ssize_t n_entries
+    Py_ssize_t run
+    Py_ssize_t itemsize
+    const char *entries
+    double *squares
+
+
+cdef void squares_of_run(const void *given, Py_ssize_t i, Py_ssize_t begin, Py_ssize_t end,
+                         char *work) noexcept nogil:
+    cdef const SquaresCall *call = <const SquaresCall *>given
+    cdef Py_ssize_t first = i * call.run
+    call.kernel(min(call.run, call.n_items - first), call.n_entries,
+                call.entries + first * call.n_entries * call.itemsize, call.squares + first)
+
+
+def sum_squares(int dtype, a, squares, int n_threads):
+    """a (B, n); squares (B,) float64."""
+    cdef SquaresCall call
+    call.kernel, call.n_items, call.n_entries = active.sum_squares[dtype], a.shape[0], a.shape[1]
+    call.entries, call.itemsize = <const char *>address(a), 8 if dtype else 4
+    call.squares, call.run = <double *>output(squares), max(1, <Py_ssize_t>(RUN / call.n_entries))
+    cdef Py_ssize_t n_runs = (call.n_items + call.run - 1) // call.run
+    cdef Plan cut = plan(n_runs, 1, 2.0 * call.run * call.n_entries, n_threads)
+    run_items(squares_of_run, &call, &cut, n_runs, 1, 0, NULL)

@@ -206,7 +206,26 @@ static void check_unusual_lanczos(const jm_table *table, int dtype, ptrdiff_t n,
     buffer_free(start, JM_F64);
 }
 
+static void check_sum_squares(const jm_table *table, int dtype, ptrdiff_t n_items, ptrdiff_t n) {
+    void *a = buffer(n_items * n, dtype);
+    double *squares = buffer(n_items, JM_F64);
+    fill_matrix(a, dtype, 0, n_items * n, 3);
+    const int status = table->sum_squares[dtype](n_items, n, a, squares);
+    check(status == JM_OK, "sum_squares: status %d", status);
+    for (ptrdiff_t i = 0; i < n_items; i++) {
+        long double exact = 0;
+        for (ptrdiff_t j = 0; j < n; j++)
+            exact += (long double)get(a, dtype, i * n + j) * get(a, dtype, i * n + j);
+        check(fabsl(squares[i] - exact) <= (n + 1) * 0x1.01p-53L * exact,
+              "sum_squares %td: %.17g instead of %.17Lg", n, squares[i], exact);
+    }
+    buffer_free(a, dtype);
+    buffer_free(squares, JM_F64);
+}
+
 void test_spectral(const jm_table *table, int dtype) {
+    for (ptrdiff_t n = 1; n < 80; n += n < 40 ? 1 : 13)
+        check_sum_squares(table, dtype, n % 5 + 1, n);
     const double top = largest_number(dtype) / 16;
     const double scales[] = {1, top, 1 / top, 1024 * smallest_number(dtype)};
     for (int i = 0; i < N_SHAPES; i++) {

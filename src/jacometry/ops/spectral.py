@@ -8,6 +8,7 @@ from scipy import special
 from .. import _backend, _kernels, _threads
 from .._validate import as_array, choice, common_dtype, contiguous, count, real_scalar
 from . import _spectral_operator
+from ._direct_norms import GRAM_MAX_SIZE, NOT_CONVERGED, gram_bounds
 from ._norm_bounds import EPS, NormBounds, Scaled, raise_non_finite
 from ._operator_products import is_operator, require_no_matvec_rtol
 from .conditioning import condition_number as condition_number
@@ -21,16 +22,12 @@ from .radius import spectral_radius as spectral_radius
 
 METHODS = ("auto", "lanczos", "gram", "svd")
 
-# Where the direct method gives way to Lanczos: the short side, and entries of one matrix.  Chosen
+# Where the direct method gives way to Lanczos beside GRAM_MAX_SIZE: entries of one matrix.  Chosen
 # by shape alone, so that no result depends on how a batch is cut.
-GRAM_MAX_SIZE = 64
 GRAM_MAX_ENTRIES = 2**18
 
 # Steps of Lanczos unless max_iter says otherwise; the basis of so many vectors is kept.
 MAX_ITER = 500
-
-# JM_NOT_CONVERGED: the bounds of an item are wider than asked.
-NOT_CONVERGED = 2
 
 # Failure probability below which the leading term of the incomplete beta function is exact to
 # rounding.
@@ -190,7 +187,7 @@ def spectral_norm(
     elif method == "svd":
         scaled = _svd(items)
     elif method == "gram":
-        scaled = _gram(items, inner_rtol, n_threads)
+        scaled = gram_bounds(items, inner_rtol, n_threads)
     else:
         starts = rng.standard_normal((n_items, size))
         log_level = _log_level(size, failure_prob)
@@ -215,30 +212,6 @@ def _log_level(n, failure_prob):
     if failure_prob < LEADING_TERM:  # 2 delta / B(1/2, (n - 1)/2), for delta^2 may underflow
         return -float(np.log(failure_prob / 2) + special.betaln(0.5, (n - 1) / 2))
     return -0.5 * float(np.log(special.betaincinv(0.5, (n - 1) / 2, failure_prob)))
-
-
-def _gram(items, rtol, n_threads):
-    if _backend.is_reference():
-        reference = _backend.reference("spectral")
-        found = [reference.spectral_norm_gram(item) for item in items]
-        bounds, exponent = (np.array(field) for field in zip(*found, strict=True))
-        return Scaled(bounds.T.copy(), exponent.astype(np.int64))
-    n_items, dtype = len(items), items.dtype
-    is_float64 = dtype == np.float64
-    ends = np.empty((3, n_items), dtype)
-    status = None if is_float64 else np.empty(n_items, np.intc)
-    kernel, a_type = _kernels.spectral_norm_gram, int(is_float64)
-    if kernel(a_type, items, rtol, None, ends, None, status, n_threads):
-        # some bounds leave the range of the type: once more, with exponents
-        bounds, exponent = np.empty((3, n_items)), np.empty(n_items, np.int64)
-        kernel(a_type, items, rtol, bounds, ends, exponent, status, n_threads)
-    else:
-        bounds, exponent = ends, np.zeros(n_items, np.int64)
-    scaled = Scaled(bounds, exponent, ends=ends)
-    if status is not None and (again := np.flatnonzero(status == NOT_CONVERGED)).size:
-        scaled.bounds = bounds.astype(np.float64)
-        scaled.put(again, _gram(items[again].astype(np.float64), rtol, n_threads))
-    return scaled
 
 
 def _lanczos(items, starts, rtol, log_level, max_iter, n_threads):
