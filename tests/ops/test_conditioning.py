@@ -6,7 +6,7 @@ from fractions import Fraction
 import mpmath
 import numpy as np
 import pytest
-from common import hard_matrices, with_singular_values
+from common import N_ADVERSARIAL, hard_matrices, with_singular_values
 from scipy import integrate, special, stats
 
 from jacometry.ops._direct_norms import sum_squares
@@ -58,7 +58,7 @@ def test_sums_of_squares_agree_with_the_oracle(isa, dtype, n_entries, rng):
 
 
 def test_frobenius_bounds_hold_in_exact_arithmetic(rng):
-    for a in adversarial(rng, 2000):
+    for a in adversarial(rng, N_ADVERSARIAL * 2 // 5):
         result = frobenius_norm(a)
         square = sum(Fraction(float(x)) ** 2 for x in a.ravel())
         assert Fraction(float(result.lower)) ** 2 <= square
@@ -69,7 +69,7 @@ def test_frobenius_bounds_hold_in_exact_arithmetic(rng):
 
 
 def test_bounds_of_the_smallest_and_of_the_condition_hold_against_long_arithmetic(rng):
-    for a in adversarial(rng, 150):
+    for a in adversarial(rng, N_ADVERSARIAL * 3 // 100):
         sigma = exact_singular_values(a)
         small, condition = smallest_singular_value(a), condition_number(a)
         tiny = mpmath.mpf(10) ** -600 * sigma[0]  # of the oracle, where the truth is zero
@@ -145,8 +145,7 @@ def test_frobenius_norms_do_not_depend_on_the_scale_of_neighbours(dtype, rng):
     assert (mixed.upper[others] == clean.upper[others]).all()
     assert (mixed.value[others] == clean.value[others]).all()
     assert mixed.upper[3] == 0
-    exact = np.linalg.norm(np.ones((5, 7))) * float(np.finfo(dtype).max / 4)
-    assert float(mixed.lower[5]) <= exact
+    assert 0 < mixed.lower[5] <= mixed.upper[5] == np.inf  # sqrt(35) / 4 of the largest number
 
 
 @pytest.mark.parametrize("scale", [1e-300, 1e-160, 1.0, 1e160, 1e300])

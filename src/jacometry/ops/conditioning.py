@@ -19,6 +19,7 @@ MAX_ITER = _spectral_operator.MAX_ITER
 BLOCK_ENTRIES = 2**22
 # Sums of squares that neither over- nor underflow has touched.
 PLAIN_SQUARES = (2.0**-800, 2.0**800)
+NOTHING = np.empty(0, np.intp)
 
 
 def frobenius_norm(
@@ -59,10 +60,11 @@ def frobenius_norm(
     Bounds are certain for arrays and sparse matrices.  An operator's are those of all its columns,
     up to its own error, or of probes, where they hold with probability ``1 - failure_prob``.
 
-    Entries are scaled by a power of two and squares summed in float64, in any order: the relative
-    error of the sum is at most ``(m n + 1) u`` (Higham, Accuracy and Stability of Numerical
-    Algorithms, 2002, section 3.1).  Cost ``2 m n`` flops.  Memory: a float64 copy of 2**22 entries
-    at a time, of one matrix at least.
+    Squares are summed in float64, in any order: the relative error of the sum is at most ``(m n +
+    1) u`` (Higham, Accuracy and Stability of Numerical Algorithms, 2002, section 3.1).  Items whose
+    squares leave its range are scaled by a power of two first.  Cost ``2 m n`` flops and one
+    reading.  Memory: three numbers per item, and a copy of what is not contiguous or is out of
+    range, 2**22 entries at a time, of one matrix at least.
 
     Examples
     --------
@@ -98,7 +100,8 @@ def smallest_singular_value(
     failure_prob, rng, max_iter
         Of an operator, as for `spectral_norm`; not used for arrays, where both bounds are certain.
     method : {"auto", "lanczos", "svd"}
-        "svd" writes an operator out; "lanczos" is for operators only.
+        "svd" writes an operator out; "lanczos" is for operators only.  "auto" takes approximate
+        inverses of square arrays up to 64 rows, and "svd" where one is no good.
     matvec_rtol, check_adjoint
         Of an operator, as for `spectral_norm`.
     check_finite : bool
@@ -125,16 +128,27 @@ def smallest_singular_value(
 
     Notes
     -----
-    From LAPACK's ``A ~ U diag(s) V^T``, which is not trusted: with ``rho >= ||A V - U S||_F``, ``du
-    >= ||U^T U - I||_F``, ``dv`` alike, all with the rounding of computing them, Weyl's and
-    Ostrowski's inequalities (Horn and Johnson, Topics in Matrix Analysis, 1991, section 3.3) give
+    "auto": with X an approximate inverse and ``rho >= ||X A - I||_F``, rounding included,
+
+    ``(1 - rho) / ||X|| <= sigma_n <= (1 + rho) / ||X||``,
+
+    for ``||X A v|| >= 1 - rho`` at the last singular vector v and ``X = (I + R) A^-1``; ``||X||``
+    lies between the bounds of `spectral_norm`.  rho is about ``n u`` times the condition number;
+    from 2**-10 on, and for arrays that are not square or larger than 64, "svd" takes over.
+
+    "svd": from LAPACK's ``A ~ U diag(s) V^T``, which is not trusted: with ``rho >= ||A V -
+    U S||_F``, ``du >= ||U^T U - I||_F``, ``dv`` alike, all with the rounding of computing them,
+    Weyl's and Ostrowski's inequalities (Horn and Johnson, Topics in Matrix Analysis, 1991, section
+    3.3) give
 
     ``(s_k sqrt(1 - du) - rho) / sqrt(1 + dv) <= sigma_k``,
     ``sigma_k <= (s_k sqrt(1 + du) + rho) / sqrt(1 - dv)``
 
     for every k (Rump, Verified bounds for singular values, BIT 51, 2011).  rho is about ``n u
-    ||A||_F``, so the relative width is that times the condition number.  Cost of a full SVD and
-    ``6 m n min(m, n)`` flops.
+    ||A||_F``, so the relative width is that times the condition number.
+
+    Cost of an inverse, a product and the Gram matrices' ``3 n^3`` flops; or of a full SVD and ``6 m
+    n min(m, n)``.
 
     Examples
     --------
@@ -186,8 +200,8 @@ def condition_number(
 
     Notes
     -----
-    The quotient of the enclosures of both singular values that `smallest_singular_value` describes,
-    at the same cost.
+    The quotient of the enclosures of both singular values; the smallest as
+    `smallest_singular_value` describes, the largest by "gram" of `spectral_norm` or the same SVD.
 
     Examples
     --------
@@ -275,22 +289,27 @@ def _rank(items):
 
 def _plain_frobenius(items):
     """(3, B) bounds without scaling, to the same digits, and the items out of that range."""
-    square = sum_squares(items)
-    is_plain = (square > PLAIN_SQUARES[0]) & (square < PLAIN_SQUARES[1])  # NaN is not
-    with np.errstate(invalid="ignore"):
-        value, error = np.sqrt(square), gamma(math.prod(items.shape[1:]) + 2)
-        bounds = np.multiply.outer([1 - error, 1.0, 1 + error], value)
-    odd = np.flatnonzero(~is_plain) if not is_plain.all() else np.empty(0, int)
-    return bounds, odd
+    square, odd = sum_squares(items), NOTHING
+    if not (square.min() > PLAIN_SQUARES[0] and square.max() < PLAIN_SQUARES[1]):  # NaN is out too
+        odd = np.flatnonzero(~((square > PLAIN_SQUARES[0]) & (square < PLAIN_SQUARES[1])))
+        square[odd] = 1.0  # replaced by the caller
+    return _widened(np.sqrt(square), math.prod(items.shape[1:])), odd
+
+
+def _widened(value, n_entries):
+    """(3, B) bounds around Frobenius norms of so many entries."""
+    error = gamma(n_entries + 2)
+    bounds = np.empty((3, len(value)))
+    for row, factor in zip(bounds, (1 - error, 1.0, 1 + error), strict=True):
+        np.multiply(value, factor, out=row)
+    return bounds
 
 
 def _frobenius(items, _rank):
     """(3, B) bounds and 1, the power of the scale that they carry."""
     value = np.sqrt(sum_squares(items))
     # what scaling and squaring lose to underflow is far below one rounding of a norm above 1/2
-    error = gamma(math.prod(items.shape[1:]) + 2)
-    bounds = np.array([value * (1 - error), value, value * (1 + error)])
-    return np.where(value > 0, bounds, 0.0), 1
+    return np.where(value > 0, _widened(value, math.prod(items.shape[1:])), 0.0), 1
 
 
 def _smallest(items, rank, method):
