@@ -19,8 +19,11 @@ TALL = ((64, 4), (200, 16), (1000, 32))  # rows, columns
 DIRECT = (4, 16, 64)
 QUICK_LARGE = (128, 512)
 BATCH_ENTRIES = 2**19
+MEMORY = 2**24  # bytes of a matrix that does not stay in a cache from step to step
 MAX_BATCH = 20_000
-RTOLS = (1e-2, 1e-6)
+RTOLS = (1e-2, 1e-6, 1e-10)
+# Relative widths from which A is read in float32: what is read per step is then not its own bytes.
+NARROW = 1e-3
 
 # The largest relative error at which an answer counts, where rtol does not ask for less.
 ACCURACY = {"f64": 1e-10, "f32": 1e-6}
@@ -69,6 +72,11 @@ def make_cases(options, notes):
         a = np.random.default_rng(n).standard_normal((n_items, n, n)).astype(dtype)
         yield from _direct_cases(a)
     for n in QUICK_LARGE if options.quick else LARGE:
+        a = np.random.default_rng(n).standard_normal((1, n, n)).astype(dtype)
+        for rtol in RTOLS:
+            job = f"spectral_norm, one matrix, rtol {rtol:.0e}, beside numpy alone"
+            yield _case(job, a, "Gaussian", rtol, options, None, is_numpy_alone=True)
+    for n in QUICK_LARGE if options.quick else LARGE:
         rng = np.random.default_rng(n)
         spectra = {"Gaussian": rng.standard_normal((1, n, n)), "clustered": _clustered(rng, n)}
         for spectrum, a in spectra.items():
@@ -115,7 +123,16 @@ def _direct_cases(a):
         )
 
 
-def _case(job, a, spectrum, rtol, options, torch):
+def _bytes_read(a, rtol, options):
+    """Of one matrix: A once a step, once for the certain bounds and once for the Ritz vector."""
+    is_narrow = a.dtype == np.float64 and a[0].size >= 2**18 and rtol >= NARROW
+    if len(a) > 1 or a.shape[-1] <= 64 or is_narrow:
+        return float(a.nbytes)
+    n_iter = spectral_norm(a, rtol=rtol, rng=0, n_threads=options.n_threads).n_iter
+    return float(a.nbytes * (int(n_iter[0]) + 2))
+
+
+def _case(job, a, spectrum, rtol, options, torch, is_numpy_alone=False):
     n_items, m, n = a.shape
     expected = _truth(a)
     eps = float(np.finfo(a.dtype).eps)
@@ -132,13 +149,15 @@ def _case(job, a, spectrum, rtol, options, torch):
 
     contestants = {
         "ours": lambda: spectral_norm(a, rtol=rtol, rng=0, n_threads=options.n_threads),
-        "numpy svd": lambda: _svd(a),
+        "numpy norm(A, 2)": lambda: _svd(a),  # which is what norm does
         "numpy eigvalsh of Gram": lambda: _gram_eigvalsh(a),
     }
+    if is_numpy_alone:
+        del contestants["numpy eigvalsh of Gram"]
     if torch:
         tensor = torch.from_numpy(a)
         contestants["torch svdvals"] = lambda: torch.linalg.svdvals(tensor)[:, 0].numpy()
-    if n_items == 1:
+    if n_items == 1 and not is_numpy_alone:
         contestants["scipy svds"] = lambda: _svds(a, rtol)
     is_one = n_items == 1
     return harness.Case(
@@ -150,9 +169,10 @@ def _case(job, a, spectrum, rtol, options, torch):
         n_units=n_items,
         unit="matrix",
         flops=float(n_items * m * n * n) if not is_one else None,  # the Gram matrix alone
-        n_bytes=float(a.nbytes),
+        n_bytes=_bytes_read(a, rtol, options),
+        working_set="32 MB" if is_one and a.nbytes >= MEMORY else None,
     )
 
 
 if __name__ == "__main__":
-    sys.exit(harness.main("spectral", make_cases))
+    sys.exit(harness.main("spectral", make_cases, has_roofs=True))

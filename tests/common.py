@@ -1,9 +1,13 @@
 """What several test files use."""
 
+import os
 import subprocess
 import sys
 
 import numpy as np
+
+# Matrices with awkward entries whose certain bounds are checked in exact arithmetic: more by night.
+N_ADVERSARIAL = int(os.environ.get("JACOMETRY_ADVERSARIAL", "5000"))
 
 
 def orthogonal(rng, n):

@@ -50,6 +50,7 @@ ORACLE_TESTS = {
     "gaussian_moments": ("test_moments.py", "gaussian_moments_agree_with_the_oracle"),
     "variance_map": ("test_moments.py", "variance_map_agrees_with_the_oracle"),
     "spectral_norm_gram": ("test_spectral.py", "gram_value_agrees_with_the_oracle"),
+    "sum_squares": ("test_conditioning.py", "sums_of_squares_agree_with_the_oracle"),
     "spectral_norm_lanczos": ("test_spectral.py", "lanczos_agrees_with_the_textbook_oracle"),
 }
 
@@ -192,12 +193,37 @@ PERTURBATIONS = [
         "out[from + i] = w * moments.phi2[i] * w + b * b;",
         "out[from + i] = w * moments.phi2[i] + b * b;",
     ),
-    # The last digits of an eigenvalue; an entry of the Gram matrix; the cap on the norm.
+    # The norm from its square; a row of B; the eigenvalue (what is left is the Frobenius norm); the
+    # quotient that the lower bound rests on.
     Perturbation(
         "spectral_norm_gram",
         "spectral_gram.inc.h",
-        "JM_VMAX(JM_VSQRT(lambda), *lower)",
-        "JM_VMAX(JM_SPLAT(1.01) * JM_VSQRT(lambda), *lower)",
+        "JM_VMIN(JM_VMAX(JM_VSQRT(lambda), found[0]), found[2])",
+        "JM_SPLAT(1.001) * JM_VSQRT(lambda)",
+    ),
+    Perturbation(
+        "spectral_norm_gram",
+        "spectral_gram.inc.h",
+        "const JM_V a = JM_SPLAT(row[i0 + x]);",
+        "const JM_V a = JM_SPLAT(row[i0 + x] * (JM_T)(k == 3 ? 1.001 : 1));",
+    ),
+    Perturbation(
+        "spectral_norm_gram",
+        "spectral_eigenvalue.inc.h",
+        "lambda[k] = safe[k];",
+        "lambda[k] = JM_SPLAT(0.999) * safe[k];",
+    ),
+    Perturbation(
+        "spectral_norm_gram",
+        "spectral_proof.inc.h",
+        "y = t * JM_LOAD(inverse + i * JM_VW);",
+        "y = t;",
+    ),
+    Perturbation(
+        "sum_squares",
+        "sum_squares.inc.h",
+        "square += (double)x[i] * (double)x[i];",
+        "square += (double)x[i];",
     ),
     Perturbation(
         "spectral_norm_lanczos",

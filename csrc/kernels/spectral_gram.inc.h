@@ -1,41 +1,19 @@
 /*
- * The 2-norm of small matrices, JM_VW matrices at a time, one in each lane.
+ * The 2-norm of small matrices with a proof, JM_VW matrices at a time, one in each lane.
  *
  * B (long x short) is the scaled matrix, transposed if it is wide; short <= long.
  *
- *   1. G = B^T B, in blocks of JM_GRAM_BLOCK rows that are first transposed into lanes.
- *   2. Householder tridiagonalisation of a copy of G (Golub and Van Loan, "Matrix
- *      Computations", 2013, section 8.3.1), each pass over the matrix applying the last
- *      reflection while it multiplies by the next one.
- *   3. The largest eigenvalue lambda from above by Laguerre's method, which never passes it, in a
- *      bracket whose other end comes from Schroeder's method (see largest_eigenvalue).
- *   4. A proof.  Nothing above needs to be trusted for it:
- *
- *      Upper.  If Cholesky's factorisation of C = fl(theta I - G^), G^ the computed Gram matrix,
- *      runs to completion, then (Rump, "Verification of positive definiteness", BIT 46, 2006, from
- *      Higham 2002, theorem 10.3 and its proof) the factor L satisfies
- *          ||L L^T - C||_2 <= gamma / (1 - gamma) trace(C),
- *      gamma = gamma(short + 3): two roundings more than the theorem, for multiplying by a rounded
- *      reciprocal.  L L^T has no negative eigenvalue and the trace is at most short theta, so
- *          lambda_max(G^) <= theta (1 + eta),  eta = u + short gamma / (1 - gamma).
- *      Each entry of G passes through at most k = block + blocks roundings, block the rows summed
+ *   1. G = B^T B.  Of small matrices lane by lane; of others one after the other, a row of B
+ *      against its own entries, and then brought into lanes.
+ *   2. The largest eigenvalue lambda of a copy of G (spectral_eigenvalue.inc.h).
+ *   3. theta just above lambda with the proof that the largest eigenvalue of the computed G lies
+ *      within eta theta above it and how far below (spectral_proof.inc.h).
+ *   4. Each entry of G passes through at most k = block + blocks roundings, block the rows summed
  *      at a time, so
  *          ||G^ - B^T B||_2 <= gamma(k) || |B|^T |B| ||_2 <= gamma(k) ||B||_F^2,
  *      and ||B||_F^2 is the trace of G^ up to 1 / (1 - gamma(k + short)).
- *
- *      Lower.  For any w, the computed solution v of L^T v = w satisfies (L + D)^T v = w with
- *      |D| <= gamma(short + 1) |L| (Higham 2002, theorem 8.5) and ||L||_F^2 <= short theta /
- *      (1 - gamma), so
- *          theta - lambda_max(G^) <= (theta I - G^)'s Rayleigh quotient at v
- *              <= (||w|| / ||v|| + gamma(short + 1) ||L||_F)^2 + eta theta.
- *      With w = L^-1 x that is one step of inverse iteration; in float32 two are taken.  A fixed x
- *      could be orthogonal to the eigenvectors, and for the symmetries of a convolution many are.
- *      The entries of x are therefore +-1, each sign such that nothing cancels in its entry of w
- *      (Cline, Moler, Stewart and Wilkinson, "An estimate for the condition number of a matrix",
- *      SIAM J. Numer. Anal. 16, 1979).  So |w_i| >= 1 / l_ii, and as ||w||^2 = v^T x,
- *          ||w|| / ||v|| <= sqrt(short) / ||w|| <= sqrt(short) min l_ii
- *      whatever the eigenvectors and their multiplicity.
- * The largest entry of B is another bound.
+ * The Frobenius norm is another upper bound, the one that stands where the proof fails, and the
+ * largest entry of B another lower one.
  *
  *      At short = 2 lambda is (g_11 + g_22) / 2 + hypot((g_11 - g_22) / 2, g_12), in which nothing
  *      cancels but one difference of two given numbers: no more than 6 roundings; at short = 1 it
@@ -43,77 +21,68 @@
  *
  * The bounds are put together in JM_T, moved outward by 32 units for those few operations, of which
  * none rounds by more than u theta.
- *
- * Where Cholesky breaks down, theta is moved up, JM_GRAM_TRIALS times in all; then the Frobenius
- * norm stands.
  */
 #ifndef JM_GRAM_BLOCK
-#define JM_GRAM_BLOCK 64       /* rows of B held in lanes at a time */
-#define JM_GRAM_TRIALS 3       /* values of theta tried */
-#define JM_GRAM_INFLATION 4.0  /* first theta = lambda (1 + 4 (short + 4) u) */
-#define JM_GRAM_INFLATE 16.0   /* growth of that distance from trial to trial */
-#define JM_GRAM_EVALUATIONS 80 /* of the characteristic polynomial; 5 are usual, 20 hard */
-#define JM_GRAM_SIMPLE 1.25    /* estimated multiplicity below which a root counts as simple */
-#define JM_GRAM_GUARD 24       /* bits kept clear of underflow in squared norms */
-#define JM_GRAM_LEAN 0.0625    /* where in the bracket a trial is placed for a multiple root */
+#define JM_GRAM_BLOCK 64       /* rows of B summed apart, to shorten the chain of roundings */
 #define JM_GRAM_CLOSED 2       /* sizes up to this have a closed form */
 #define JM_GRAM_CLOSED_ETA 8.0 /* and this error in units of rounding */
 #define JM_GRAM_OUTWARD 32.0   /* units by which assembled bounds are moved outward */
-#define JM_GRAM_FINE 256       /* entries up to which peaks are taken in lanes */
-#endif
-#undef JM_GRAM_SOLVES /* steps of inverse iteration: each gains the digits of the type */
-#if JM_IS_F64
-#define JM_GRAM_SOLVES 1
-#else
-#define JM_GRAM_SOLVES 2
-#endif
-#undef JM_GRAM_TILE
-#if (defined(JM_VECTOR_BYTES) && JM_VECTOR_BYTES >= 64) || defined(__aarch64__)
-#define JM_GRAM_TILE 4 /* 32 vector registers */
-#else
-#define JM_GRAM_TILE 2
+#define JM_GRAM_FINE 64        /* entries up to which G is formed lane by lane */
+#define JM_GRAM_LITERAL 4      /* sizes up to this are unrolled */
+#define JM_GRAM_RUN 16         /* sizes below which a call takes several packs */
+#define JM_GRAM_PAIRED 16      /* sizes up to which two groups of lanes are iterated together */
+#define JM_GRAM_COLUMNS 3      /* vectors of columns in a tile of JM_GRAM_ROWS rows */
 #endif
 
+/* What the bounds of every matrix of a shape have in common. */
+typedef struct {
+    JM_T forming;     /* gamma(k) */
+    JM_T over_trace;  /* 1 / (1 - gamma(k + short)) */
+    JM_T eta;         /* relative, of theta */
+    JM_T in_quotient; /* what evaluating ||w||^2 / ||v||^2 may round */
+    JM_T in_solve;    /* gamma(short + 4) ||R||_F / sqrt(theta) */
+} JM_NAME(jm_gram_errors);
+
+/* A group of JM_VW matrices: how they are scaled. */
+typedef struct {
+    JM_V peak;            /* largest |entry| */
+    JM_V scale, more;     /* product 2^-exponent; more is one in plain lanes */
+    JM_V back, more_back; /* product 2^exponent */
+    int is_plain;         /* no bound can leave the normal range, and no matrix is zero */
+} JM_NAME(jm_gram_scales);
+
 /*
- * Rows [begin, begin + count) of every lane's B, not yet scaled: block (count, short, JM_VW).
+ * Rows [0, length) of every lane's B, not yet scaled: block (length, short, JM_VW).
  *
  * items   (JM_VW) the matrices, row-major (rows, cols)
  */
-static void JM_NAME(gram_load)(ptrdiff_t rows, ptrdiff_t cols, const JM_T *const *items,
-                               ptrdiff_t begin, ptrdiff_t count, JM_T *JM_RESTRICT block) {
+JM_INLINE void JM_NAME(gram_load)(ptrdiff_t rows, ptrdiff_t cols, const JM_T *const *items,
+                                  JM_T *JM_RESTRICT block) {
     if (rows >= cols) {
-        JM_NAME(jm_interleave)(count * cols, begin * cols, items, 1, block);
+        JM_NAME(jm_interleave)(rows * cols, 0, items, 1, block);
     } else {
         for (ptrdiff_t i = 0; i < rows; i++)
-            JM_NAME(jm_interleave)(count, i * cols + begin, items, rows, block + i * JM_VW);
+            JM_NAME(jm_interleave)(cols, i * cols, items, rows, block + i * JM_VW);
     }
 }
 
-/* Every lane of block (n, JM_VW) times its two factors; scales (2, JM_VW). */
-static void JM_NAME(gram_scale)(ptrdiff_t n, const JM_T *scales, JM_T *block) {
-    const JM_V scale = JM_LOAD(scales), more = JM_LOAD(scales + JM_VW);
-    for (ptrdiff_t i = 0; i < n; i++)
-        JM_STORE(block + i * JM_VW, JM_LOAD(block + i * JM_VW) * scale * more);
-}
-
 /* The largest |entry| of each lane of block (n, JM_VW), infinity where one is not finite. */
-static void JM_NAME(gram_peaks)(ptrdiff_t n, const JM_T *block, JM_T *peaks) {
+JM_INLINE JM_V JM_NAME(gram_peaks)(ptrdiff_t n, const JM_T *block) {
     JM_V largest = JM_SPLAT(0), fault = JM_SPLAT(0);
     for (ptrdiff_t i = 0; i < n; i++) {
         const JM_V x = JM_LOAD(block + i * JM_VW);
         largest = JM_VMAX_ABS(x, largest);
         fault = fault + (x - x); /* 0, or NaN where x is not finite */
     }
-    JM_STORE(peaks, JM_VLESS(fault, JM_SPLAT(1), largest, JM_SPLAT(INFINITY)));
+    return JM_VLESS(fault, JM_SPLAT(1), largest, JM_SPLAT(INFINITY));
 }
 
 /*
- * G[i0.., j0..] (+)= block^T block for a tile of r x c entries; r and c are literals at every
+ * G[i0.., j0..] = block^T block for a tile of r x c entries; r and c are literals at every
  * call.
  */
-JM_INLINE void JM_NAME(gram_tile)(const int r, const int c, ptrdiff_t size, ptrdiff_t count,
-                                  const JM_T *block, ptrdiff_t i0, ptrdiff_t j0, int first,
-                                  JM_T *g) {
+JM_INLINE void JM_NAME(lane_tile)(const int r, const int c, ptrdiff_t size, ptrdiff_t count,
+                                  const JM_T *block, ptrdiff_t i0, ptrdiff_t j0, JM_T *g) {
     JM_V sum[4][4];
     for (int x = 0; x < r; x++)
         for (int y = 0; y < c; y++)
@@ -133,408 +102,259 @@ JM_INLINE void JM_NAME(gram_tile)(const int r, const int c, ptrdiff_t size, ptrd
         column += size * JM_VW;
     }
     for (int x = 0; x < r; x++)
+        for (int y = 0; y < c; y++)
+            JM_STORE(g + ((i0 + x) * size + j0 + y) * JM_VW, sum[x][y]);
+}
+
+/* A row of tiles, r high, up to and including the diagonal. */
+JM_INLINE void JM_NAME(lane_tiles)(const int r, ptrdiff_t size, ptrdiff_t count, const JM_T *block,
+                                   ptrdiff_t i0, JM_T *g) {
+    ptrdiff_t j0 = 0;
+    for (; j0 + 4 <= i0 + r; j0 += 4)
+        JM_NAME(lane_tile)(r, 4, size, count, block, i0, j0, g);
+    if (j0 + 2 <= i0 + r) {
+        JM_NAME(lane_tile)(r, 2, size, count, block, i0, j0, g);
+        j0 += 2;
+    }
+    if (j0 < i0 + r)
+        JM_NAME(lane_tile)(r, 1, size, count, block, i0, j0, g);
+}
+
+/*
+ * G (size, size, JM_VW) = block^T block, lower triangle; entries above the diagonal are
+ * undefined.
+ */
+JM_INLINE void JM_NAME(lane_products)(ptrdiff_t size, ptrdiff_t count, const JM_T *block, JM_T *g) {
+    ptrdiff_t i0 = 0;
+    for (; i0 + JM_GRAM_TILE <= size; i0 += JM_GRAM_TILE)
+        JM_NAME(lane_tiles)(JM_GRAM_TILE, size, count, block, i0, g);
+    for (; i0 < size; i0++)
+        JM_NAME(lane_tiles)(1, size, count, block, i0, g);
+}
+
+/* Rows [begin, begin + count) of one B, times scale and more: block (count, stride), zeros beside.
+ */
+static void JM_NAME(gram_pack)(ptrdiff_t rows, ptrdiff_t cols, const JM_T *a, ptrdiff_t begin,
+                               ptrdiff_t count, JM_V scale, JM_V more, ptrdiff_t stride,
+                               JM_T *JM_RESTRICT block) {
+    if (rows >= cols) {
+        for (ptrdiff_t k = 0; k < count; k++) {
+            const JM_T *const row = a + (begin + k) * cols;
+            JM_T *const to = block + k * stride;
+            ptrdiff_t j = 0;
+            for (; j + JM_VW <= cols; j += JM_VW)
+                JM_STORE(to + j, JM_LOAD(row + j) * scale * more);
+            if (j < cols) {
+                JM_STORE(to + j, JM_LOAD_FIRST(row + j, cols - j) * scale * more);
+                j += JM_VW;
+            }
+            for (; j < stride; j += JM_VW)
+                JM_STORE(to + j, JM_SPLAT(0));
+        }
+        return;
+    }
+    for (ptrdiff_t j = 0; j < stride; j += JM_VW) { /* beside the last row: that row again */
+        const JM_T *lines[JM_VW];
+        for (ptrdiff_t i = 0; i < JM_VW; i++)
+            lines[i] = a + (j + i < rows ? j + i : rows - 1) * cols;
+        JM_NAME(jm_interleave)(count, begin, lines, stride / JM_VW, block + j);
+    }
+    for (ptrdiff_t j = 0; j < count * stride; j += JM_VW)
+        JM_STORE(block + j, JM_LOAD(block + j) * scale * more);
+}
+
+/*
+ * Rows [i0, i0 + JM_GRAM_ROWS) and c vectors of columns from j0 of G (+)= block^T block, both with
+ * rows of `stride`.  c is a literal at every call.
+ */
+JM_INLINE void JM_NAME(product_tile)(const int c, ptrdiff_t stride, ptrdiff_t count,
+                                     const JM_T *block, ptrdiff_t i0, ptrdiff_t j0, int first,
+                                     JM_T *g) {
+    JM_V sum[JM_GRAM_ROWS][JM_GRAM_COLUMNS];
+    for (int x = 0; x < JM_GRAM_ROWS; x++)
+        for (int y = 0; y < c; y++)
+            sum[x][y] = JM_SPLAT(0);
+    for (ptrdiff_t k = 0; k < count; k++) {
+        const JM_T *const row = block + k * stride;
+        JM_V b[JM_GRAM_COLUMNS];
+        for (int y = 0; y < c; y++)
+            b[y] = JM_LOAD(row + j0 + y * JM_VW);
+        for (int x = 0; x < JM_GRAM_ROWS; x++) {
+            const JM_V a = JM_SPLAT(row[i0 + x]);
+            for (int y = 0; y < c; y++)
+                sum[x][y] = JM_FMADD(a, b[y], sum[x][y]);
+        }
+    }
+    for (int x = 0; x < JM_GRAM_ROWS; x++)
         for (int y = 0; y < c; y++) {
-            JM_T *entry = g + ((i0 + x) * size + j0 + y) * JM_VW;
+            JM_T *const entry = g + (i0 + x) * stride + j0 + y * JM_VW;
             JM_STORE(entry, first ? sum[x][y] : JM_LOAD(entry) + sum[x][y]);
         }
 }
 
-/* A row of tiles, r high, up to and including the diagonal. */
-JM_INLINE void JM_NAME(gram_tiles)(const int r, ptrdiff_t size, ptrdiff_t count, const JM_T *block,
-                                   ptrdiff_t i0, int first, JM_T *g) {
-    ptrdiff_t j0 = 0;
-    for (; j0 + 4 <= i0 + r; j0 += 4)
-        JM_NAME(gram_tile)(r, 4, size, count, block, i0, j0, first, g);
-    if (j0 + 2 <= i0 + r) {
-        JM_NAME(gram_tile)(r, 2, size, count, block, i0, j0, first, g);
-        j0 += 2;
-    }
-    if (j0 < i0 + r)
-        JM_NAME(gram_tile)(r, 1, size, count, block, i0, j0, first, g);
+/* Entries in a row of one matrix' block and G: whole vectors, and whole tiles. */
+JM_INLINE ptrdiff_t JM_NAME(gram_stride)(ptrdiff_t size) {
+    const ptrdiff_t unit = JM_VW > JM_GRAM_ROWS ? JM_VW : JM_GRAM_ROWS;
+    return (size + unit - 1) / unit * unit;
 }
 
-/*
- * G (size, size, JM_VW) (+)= block^T block, lower triangle; entries above the diagonal are
- * undefined.
- */
-static void JM_NAME(gram_accumulate)(ptrdiff_t size, ptrdiff_t count, const JM_T *block, int first,
-                                     JM_T *g) {
-    ptrdiff_t i0 = 0;
-    for (; i0 + JM_GRAM_TILE <= size; i0 += JM_GRAM_TILE)
-        JM_NAME(gram_tiles)(JM_GRAM_TILE, size, count, block, i0, first, g);
-    for (; i0 < size; i0++)
-        JM_NAME(gram_tiles)(1, size, count, block, i0, first, g);
-}
-
-/*
- * Rows [i0, i0 + r) of S -= u w^T + w u^T, and y += S x over the symmetric matrix of which these
- * are the rows of the lower triangle.  All vectors (size, JM_VW); r is a literal at every call.
- */
-JM_INLINE void JM_NAME(reflect_rows)(const int r, ptrdiff_t size, ptrdiff_t i0, const JM_T *u,
-                                     const JM_T *w, const JM_T *x, JM_T *y, JM_T *s) {
-    JM_V u_i[4], w_i[4], x_i[4], y_i[4];
-    for (int a = 0; a < r; a++) {
-        u_i[a] = -JM_LOAD(u + (i0 + a) * JM_VW);
-        w_i[a] = -JM_LOAD(w + (i0 + a) * JM_VW);
-        x_i[a] = JM_LOAD(x + (i0 + a) * JM_VW);
-        y_i[a] = JM_LOAD(y + (i0 + a) * JM_VW);
-    }
-    for (ptrdiff_t j = 0; j < i0; j++) {
-        const JM_V u_j = JM_LOAD(u + j * JM_VW), w_j = JM_LOAD(w + j * JM_VW);
-        const JM_V x_j = JM_LOAD(x + j * JM_VW);
-        JM_V y_j = JM_LOAD(y + j * JM_VW);
-        for (int a = 0; a < r; a++) {
-            JM_T *entry = s + ((i0 + a) * size + j) * JM_VW;
-            JM_V value = JM_FMADD(u_i[a], w_j, JM_LOAD(entry));
-            value = JM_FMADD(w_i[a], u_j, value);
-            JM_STORE(entry, value);
-            y_i[a] = JM_FMADD(value, x_j, y_i[a]);
-            y_j = JM_FMADD(value, x_i[a], y_j);
-        }
-        JM_STORE(y + j * JM_VW, y_j);
-    }
-    for (int a = 0; a < r; a++) {
-        for (int b = 0; b <= a; b++) { /* the triangle on the diagonal; u_i and w_i are negated */
-            JM_T *entry = s + ((i0 + a) * size + i0 + b) * JM_VW;
-            JM_V value = JM_LOAD(entry);
-            value = value - (u_i[a] * w_i[b] + w_i[a] * u_i[b]);
-            JM_STORE(entry, value);
-            y_i[a] = JM_FMADD(value, x_i[b], y_i[a]);
-            if (b < a)
-                y_i[b] = JM_FMADD(value, x_i[a], y_i[b]);
-        }
-    }
-    for (int a = 0; a < r; a++)
-        JM_STORE(y + (i0 + a) * JM_VW, y_i[a]);
-}
-
-/*
- * S (size, size, JM_VW), lower triangle, becomes tridiagonal: diagonal (size, JM_VW) and the
- * squares of the off-diagonals, off_square[h] between h - 1 and h.  vectors (4, size, JM_VW) is
- * scratch.
- */
-static void JM_NAME(tridiagonalise)(ptrdiff_t size, JM_T *s, JM_T *diagonal, JM_T *off_square,
-                                    JM_T *vectors) {
-    JM_T *u = vectors, *w = u + size * JM_VW, *x = w + size * JM_VW, *y = x + size * JM_VW;
-    memset(vectors, 0, (size_t)(2 * size * JM_VW) * sizeof(JM_T));
-    const JM_V zero = JM_SPLAT(0);
-    /* a row of squared norm below this is not reflected: its reciprocal could overflow */
-    const JM_V negligible = JM_SPLAT(JM_LDEXP((JM_T)1, JM_MIN_EXP + JM_GRAM_GUARD));
-    JM_STORE(off_square, zero);
-    for (ptrdiff_t h = size - 1; h > 0; h--) {
-        const JM_T *row = s + h * size * JM_VW;
-        const JM_V u_h = JM_LOAD(u + h * JM_VW), w_h = JM_LOAD(w + h * JM_VW);
-        JM_V square = zero;
-        for (ptrdiff_t j = 0; j < h; j++) {
-            const JM_V value = JM_LOAD(row + j * JM_VW) -
-                               (u_h * JM_LOAD(w + j * JM_VW) + w_h * JM_LOAD(u + j * JM_VW));
-            JM_STORE(x + j * JM_VW, value);
-            square = JM_FMADD(value, value, square);
-        }
-        const JM_V uw = u_h * w_h;
-        JM_STORE(diagonal + h * JM_VW, JM_LOAD(row + h * JM_VW) - (uw + uw));
-        JM_STORE(off_square + h * JM_VW, square);
-
-        /* x - alpha e_{h-1}, alpha of the sign that does not cancel; half its squared norm */
-        const JM_V last = JM_LOAD(x + (h - 1) * JM_VW);
-        const JM_V norm = JM_VSQRT(square);
-        const JM_V shift = JM_VLESS(last, zero, -norm, norm);
-        JM_STORE(x + (h - 1) * JM_VW, last + shift);
-        const JM_V half = JM_FMADD(last, shift, square);
-        const JM_V inverse = JM_VLESS(negligible, half, JM_SPLAT(1) / half, zero);
-
-        memset(y, 0, (size_t)(h * JM_VW) * sizeof(JM_T));
-        ptrdiff_t i0 = 0;
-        for (; i0 + JM_GRAM_TILE <= h; i0 += JM_GRAM_TILE)
-            JM_NAME(reflect_rows)(JM_GRAM_TILE, size, i0, u, w, x, y, s);
-        for (; i0 < h; i0++)
-            JM_NAME(reflect_rows)(1, size, i0, u, w, x, y, s);
-
-        JM_V along = zero;
-        for (ptrdiff_t j = 0; j < h; j++) {
-            const JM_V p = JM_LOAD(y + j * JM_VW) * inverse;
-            JM_STORE(y + j * JM_VW, p);
-            along = JM_FMADD(p, JM_LOAD(x + j * JM_VW), along);
-        }
-        along = -(along * inverse * JM_SPLAT(0.5));
-        for (ptrdiff_t j = 0; j < h; j++)
-            JM_STORE(y + j * JM_VW,
-                     JM_FMADD(along, JM_LOAD(x + j * JM_VW), JM_LOAD(y + j * JM_VW)));
-        JM_T *const old_u = u, *const old_w = w;
-        u = x;
-        w = y;
-        x = old_u;
-        y = old_w;
-    }
-    const JM_V uw = JM_LOAD(u) * JM_LOAD(w);
-    JM_STORE(diagonal, JM_LOAD(s) - (uw + uw));
-}
-
-/*
- * The largest eigenvalue of the tridiagonal matrix of each lane, approached from above.
- *
- * At x above all eigenvalues the pivots d_i of x I - T and their two derivatives give
- * S1 = sum 1 / (x - lambda_i) and S2 = sum 1 / (x - lambda_i)^2.  The distance to the largest
- * eigenvalue lies between Laguerre's step n / (S1 + sqrt((n - 1)(n S2 - S1^2))) and Schroeder's, S1
- * / S2; S1^2 / S2 estimates its multiplicity.  For a simple root Laguerre's step is taken; for a
- * cluster, where it is slow, a point near the other end of the bracket is tried, and given up if a
- * pivot is not positive.  The start is Laguerre's step from infinity (Samuelson's inequality) or
- * Gershgorin's bound.
- *
- * For a simple root at distance e, with t the sum of 1 / (x - lambda_i) over the others, the
- * bracket has width w = e^2 t and Laguerre's step is short by at most e^3 t^2 / 2 = w^2 / (2 e), to
- * leading order: the iteration ends where that is within rounding, without an evaluation to see it.
- * (What is too soon, or too late, costs width, not truth.)  A lane that is done is left alone, so
- * it does not depend on its neighbours.
- */
-static JM_V JM_NAME(largest_eigenvalue)(ptrdiff_t size, const JM_T *diagonal,
-                                        const JM_T *off_square) {
-    const JM_V zero = JM_SPLAT(0), one = JM_SPLAT(1), n = JM_SPLAT((JM_T)size);
-    JM_V gershgorin = zero, frobenius = zero, below = zero, trace = zero;
-    JM_V before = zero;
-    for (ptrdiff_t i = 0; i < size; i++) {
-        const JM_V a = JM_LOAD(diagonal + i * JM_VW);
-        const JM_V square = i + 1 < size ? JM_LOAD(off_square + (i + 1) * JM_VW) : zero;
-        const JM_V after = JM_VSQRT(square);
-        gershgorin = JM_VMAX(gershgorin, a + (before + after));
-        frobenius = JM_FMADD(a, a, frobenius + (square + square));
-        below = JM_VMAX(below, a);
-        trace = trace + a;
-        before = after;
-    }
-    const JM_V ulps = JM_SPLAT(4 * JM_U);
-    /* what rounding can hide is added, or the start could lie below a cluster */
-    const JM_V rounding = JM_SPLAT((JM_T)(4 * (size + 4)) * JM_U);
-    const JM_V sums = n * frobenius;
-    const JM_V excess = JM_VMAX(JM_FMADD(sums, rounding, sums - trace * trace), zero);
-    const JM_V samuelson = (trace + JM_VSQRT((n - one) * excess)) / n;
-    JM_V safe = JM_VMIN(gershgorin, samuelson);
-    safe = JM_FMADD(safe, JM_SPLAT((JM_T)(2 * (size + 4)) * JM_U), safe);
-    JM_V x = safe, active = JM_VLESS(zero, safe, one, zero);
-    for (int evaluation = 0; evaluation < JM_GRAM_EVALUATIONS; evaluation++) {
-        if (!JM_ANY_ABOVE(active, zero))
-            break;
-        JM_V d = x - JM_LOAD(diagonal), first = one, second = zero;
-        JM_V least = d;
-        JM_V inverse = one / d;
-        JM_V s1 = inverse, s2 = inverse * inverse;
-        for (ptrdiff_t i = 1; i < size; i++) {
-            /* d' and d'' over d: d_i = (x - a_i) - b^2 / d_{i-1} */
-            const JM_V ratio = JM_LOAD(off_square + i * JM_VW) * inverse;
-            const JM_V g1 = first * inverse, g2 = second * inverse;
-            d = (x - JM_LOAD(diagonal + i * JM_VW)) - ratio;
-            first = JM_FMADD(ratio, g1, one);
-            second = ratio * (g2 - (g1 * g1 + g1 * g1));
-            inverse = one / d;
-            least = JM_VMIN(d, least);
-            const JM_V f1 = first * inverse;
-            s1 = s1 + f1;
-            s2 = JM_FMADD(f1, f1, s2 - second * inverse);
-        }
-        const JM_V spread = JM_VMAX(n * s2 - s1 * s1, zero);
-        const JM_V laguerre = n / (s1 + JM_VSQRT((n - one) * spread));
-        const JM_V schroeder = s1 / s2;
-        const JM_V tolerance = ulps * x;
-
-        /* x proved to lie above: the bracket becomes [x - schroeder, x - laguerre] */
-        JM_V above = JM_VLESS(zero, least, active, zero);
-        above = JM_VLESS(zero, laguerre, above, zero); /* a NaN proves nothing */
-        const JM_V new_safe = x - laguerre;
-        const JM_V new_below = JM_VMAX(x - schroeder - tolerance, below);
-        const JM_V lean = JM_FMADD(JM_SPLAT(JM_GRAM_LEAN), new_safe - new_below, new_below);
-        const JM_V trial = JM_VLESS(s1 * s1, JM_SPLAT(JM_GRAM_SIMPLE) * s2, new_safe, lean);
-        /* x not above: it is the lower end, and the last safe point is next */
-        const JM_V next_x = JM_VLESS(zero, above, trial, safe);
-        const JM_V next_safe = JM_VLESS(zero, above, new_safe, safe);
-        const JM_V next_below = JM_VLESS(zero, above, new_below, x);
-        const JM_V moved = JM_VLESS(zero, above, laguerre, safe - x);
-        const JM_V width = next_safe - next_below;
-        safe = JM_VLESS(zero, active, next_safe, safe);
-        below = JM_VLESS(zero, active, next_below, below);
-        x = JM_VLESS(zero, active, next_x, x);
-        active = JM_VLESS(tolerance, width, active, zero);
-        active = JM_VLESS(tolerance, moved, active, zero);
-        const JM_V slow = JM_VLESS(tolerance * (moved + moved), width * width, active, zero);
-        active = JM_VLESS(s1 * s1, JM_SPLAT(JM_GRAM_SIMPLE) * s2, slow, active);
-    }
-    return safe;
-}
-
-/*
- * Cholesky's factor of theta I - G: factor (size, size, JM_VW), lower triangle, the reciprocals of
- * its diagonal in `inverse` (size, JM_VW).  Returns one in the lanes that ran to completion, zero
- * elsewhere.
- */
-JM_INLINE JM_V JM_NAME(cholesky_rows)(const int r, ptrdiff_t size, ptrdiff_t i0, JM_V theta,
-                                      const JM_T *g, JM_T *factor, JM_T *inverse, JM_V complete) {
-    for (ptrdiff_t j = 0; j < i0; j++) {
-        JM_V value[4];
-        for (int a = 0; a < r; a++)
-            value[a] = JM_LOAD(g + ((i0 + a) * size + j) * JM_VW);
-        const JM_T *row_j = factor + j * size * JM_VW;
-        const JM_T *row_i = factor + i0 * size * JM_VW;
-        for (ptrdiff_t k = 0; k < j; k++) {
-            const JM_V l = JM_LOAD(row_j + k * JM_VW);
-            for (int a = 0; a < r; a++)
-                value[a] = JM_FMADD(JM_LOAD(row_i + (a * size + k) * JM_VW), l, value[a]);
-        }
-        const JM_V negated = -JM_LOAD(inverse + j * JM_VW);
-        for (int a = 0; a < r; a++)
-            JM_STORE(factor + ((i0 + a) * size + j) * JM_VW, value[a] * negated);
-    }
-    for (int a = 0; a < r; a++) {
-        const ptrdiff_t i = i0 + a;
-        const JM_T *row_i = factor + i * size * JM_VW;
-        for (ptrdiff_t j = i0; j < i; j++) {
-            const JM_T *row_j = factor + j * size * JM_VW;
-            JM_V value = JM_LOAD(g + (i * size + j) * JM_VW);
-            for (ptrdiff_t k = 0; k < j; k++)
-                value = JM_FMADD(JM_LOAD(row_i + k * JM_VW), JM_LOAD(row_j + k * JM_VW), value);
-            JM_STORE(factor + (i * size + j) * JM_VW, -(value * JM_LOAD(inverse + j * JM_VW)));
-        }
-        JM_V pivot = theta - JM_LOAD(g + (i * size + i) * JM_VW);
-        for (ptrdiff_t k = 0; k < i; k++) {
-            const JM_V l = JM_LOAD(row_i + k * JM_VW);
-            pivot = JM_FMADD(-l, l, pivot);
-        }
-        complete = JM_VLESS(JM_SPLAT(0), pivot, complete, JM_SPLAT(0));
-        JM_STORE(inverse + i * JM_VW, JM_SPLAT(1) / JM_VSQRT(pivot));
-    }
-    return complete;
-}
-
-static JM_V JM_NAME(cholesky)(ptrdiff_t size, JM_V theta, const JM_T *g, JM_T *factor,
-                              JM_T *inverse) {
-    JM_V complete = JM_SPLAT(1);
-    ptrdiff_t i0 = 0;
-    for (; i0 + 4 <= size; i0 += 4)
-        complete = JM_NAME(cholesky_rows)(4, size, i0, theta, g, factor, inverse, complete);
-    for (; i0 < size; i0++)
-        complete = JM_NAME(cholesky_rows)(1, size, i0, theta, g, factor, inverse, complete);
-    return complete;
-}
-
-/*
- * v (size, JM_VW) <- L^-1 x, rescaled to a largest entry of one.  x is v, or, to start, +-1 of the
- * sign of what it is added to; is_start is a literal at every call.
- */
-JM_INLINE void JM_NAME(forward_solve)(const int is_start, ptrdiff_t size, const JM_T *factor,
-                                      const JM_T *inverse, JM_T *v) {
-    const JM_V zero = JM_SPLAT(0), one = JM_SPLAT(1);
-    JM_V largest = zero;
-    for (ptrdiff_t i0 = 0; i0 < size; i0 += 4) {
-        const ptrdiff_t r = size - i0 < 4 ? size - i0 : 4;
-        JM_V value[4];
-        for (int a = 0; a < 4; a++)
-            value[a] = is_start ? zero : JM_LOAD(v + (i0 + (a < r ? a : 0)) * JM_VW);
-        if (r == 4) {
-            const JM_T *row = factor + i0 * size * JM_VW;
-            for (ptrdiff_t k = 0; k < i0; k++) {
-                const JM_V x = -JM_LOAD(v + k * JM_VW);
-                for (int a = 0; a < 4; a++)
-                    value[a] = JM_FMADD(JM_LOAD(row + (a * size + k) * JM_VW), x, value[a]);
+/* G (stride, stride) of one matrix, up to the diagonal and to the end of a vector beyond it. */
+static void JM_NAME(gram_of_one)(ptrdiff_t rows, ptrdiff_t cols, const JM_T *a, JM_V scale,
+                                 JM_V more, JM_T *block, JM_T *g) {
+    const ptrdiff_t size = rows < cols ? rows : cols, length = rows < cols ? cols : rows;
+    const ptrdiff_t stride = JM_NAME(gram_stride)(size);
+    for (ptrdiff_t begin = 0; begin < length; begin += JM_GRAM_BLOCK) {
+        const ptrdiff_t left = length - begin, count = left < JM_GRAM_BLOCK ? left : JM_GRAM_BLOCK;
+        JM_NAME(gram_pack)(rows, cols, a, begin, count, scale, more, stride, block);
+        for (ptrdiff_t i0 = 0; i0 < size; i0 += JM_GRAM_ROWS) {
+            const int first = begin == 0;
+            ptrdiff_t vectors = (i0 + JM_GRAM_ROWS + JM_VW - 1) / JM_VW, j0 = 0;
+            for (; vectors >= JM_GRAM_COLUMNS; vectors -= JM_GRAM_COLUMNS) {
+                JM_NAME(product_tile)(JM_GRAM_COLUMNS, stride, count, block, i0, j0, first, g);
+                j0 += JM_GRAM_COLUMNS * JM_VW;
             }
-        } else {
-            for (int a = 0; a < r; a++)
-                for (ptrdiff_t k = 0; k < i0; k++)
-                    value[a] = JM_FMADD(JM_LOAD(factor + ((i0 + a) * size + k) * JM_VW),
-                                        -JM_LOAD(v + k * JM_VW), value[a]);
-        }
-        for (int a = 0; a < r; a++) {
-            if (is_start)
-                value[a] = value[a] + JM_VLESS(value[a], zero, -one, one);
-            const JM_V x = value[a] * JM_LOAD(inverse + (i0 + a) * JM_VW);
-            JM_STORE(v + (i0 + a) * JM_VW, x);
-            largest = JM_VMAX(JM_VABS(x), largest);
-            for (int b = a + 1; b < r; b++)
-                value[b] =
-                    JM_FMADD(JM_LOAD(factor + ((i0 + b) * size + i0 + a) * JM_VW), -x, value[b]);
+            if (vectors == 2)
+                JM_NAME(product_tile)(2, stride, count, block, i0, j0, first, g);
+            else if (vectors == 1)
+                JM_NAME(product_tile)(1, stride, count, block, i0, j0, first, g);
         }
     }
-    const JM_V scale = one / largest;
-    for (ptrdiff_t i = 0; i < size; i++)
-        JM_STORE(v + i * JM_VW, JM_LOAD(v + i * JM_VW) * scale);
 }
 
-/* v (size, JM_VW) <- L^-T v; the squared norm of the result. */
-static JM_V JM_NAME(backward_solve)(ptrdiff_t size, const JM_T *factor, const JM_T *inverse,
-                                    JM_T *v) {
-    JM_V square = JM_SPLAT(0);
-    for (ptrdiff_t i = size - 1; i >= 0; i--) {
-        const JM_T *row = factor + i * size * JM_VW;
-        const JM_V value = JM_LOAD(v + i * JM_VW) * JM_LOAD(inverse + i * JM_VW);
-        square = JM_FMADD(value, value, square);
-        for (ptrdiff_t k = 0; k < i; k++)
-            JM_STORE(v + k * JM_VW,
-                     JM_FMADD(JM_LOAD(row + k * JM_VW), -value, JM_LOAD(v + k * JM_VW)));
-    }
-    return square;
+/* Whether no bound of a matrix with this exponent can leave the normal range. */
+JM_INLINE int JM_NAME(is_plain_exponent)(int64_t e) {
+    return e > JM_MIN_EXP + 1 && e < JM_MAX_EXP - JM_GRAM_BLOCK;
 }
 
-/*
- * theta above lambda by Cholesky's factorisation, zero in the lanes where no trial succeeds, and
- * the square of ||w|| / ||v|| of the head of this file.  factor, inverse, v are scratch.
- */
-static JM_V JM_NAME(gram_theta)(ptrdiff_t size, JM_V lambda, const JM_T *g, JM_T *factor,
-                                JM_T *inverse, JM_T *v, JM_V *quotient) {
-    const JM_V zero = JM_SPLAT(0);
-    const JM_V pending = JM_VLESS(zero, lambda, JM_SPLAT(1), zero);
-    JM_V theta = zero;
-    double inflation = JM_GRAM_INFLATION * (double)(size + 4) * (double)JM_U;
-    for (int trial = 0; trial < JM_GRAM_TRIALS; trial++) {
-        const JM_V candidate = JM_FMADD(lambda, JM_SPLAT((JM_T)inflation), lambda);
-        /* a lane that has succeeded repeats its factorisation, to the same digits */
-        const JM_V tried = JM_VLESS(zero, theta, theta, candidate);
-        const JM_V complete = JM_NAME(cholesky)(size, tried, g, factor, inverse);
-        theta = JM_VLESS(zero, complete, tried, zero);
-        if (!JM_ANY_ABOVE(JM_VLESS(zero, theta, zero, pending), zero))
-            break;
-        inflation *= JM_GRAM_INFLATE;
+/* The scales of a group from its peaks, and the exponents. */
+JM_INLINE void JM_NAME(gram_scales)(JM_V peak, int64_t *exponent, JM_NAME(jm_gram_scales) * to) {
+    const JM_V least = JM_SPLAT(JM_LDEXP((JM_T)1, JM_MIN_EXP + 1));
+    const JM_V most = JM_SPLAT(JM_LDEXP((JM_T)1, JM_MAX_EXP - JM_GRAM_BLOCK - 2));
+    to->peak = peak;
+    to->is_plain = !JM_ANY_ABOVE(least, peak) && !JM_ANY_ABOVE(peak, most);
+    JM_T lanes[JM_VW];
+    if (to->is_plain) {
+        const JM_V e = JM_VEXPONENT(peak) + JM_SPLAT(1), rounder = JM_SPLAT(JM_ROUNDER);
+        to->scale = JM_VPOW2(rounder - e);
+        to->back = JM_VPOW2(rounder + e);
+        to->more = to->more_back = JM_SPLAT(1);
+        JM_STORE(lanes, e);
+        for (int j = 0; j < JM_VW; j++)
+            exponent[j] = (int64_t)lanes[j];
+        return;
     }
-    JM_NAME(forward_solve)(1, size, factor, inverse, v);
-    for (int solve = 1; solve < JM_GRAM_SOLVES; solve++) {
-        (void)JM_NAME(backward_solve)(size, factor, inverse, v);
-        JM_NAME(forward_solve)(0, size, factor, inverse, v);
+    JM_T factor[4][JM_VW];
+    JM_STORE(lanes, peak);
+    for (int j = 0; j < JM_VW; j++) {
+        const int is_usual = lanes[j] > 0 && isfinite(lanes[j]);
+        const int e = is_usual ? JM_NAME(exponent_of)(lanes[j]) : 0;
+        const int part = JM_NAME(is_plain_exponent)(e) ? e : e / 2;
+        factor[0][j] = JM_NAME(power_of_two)(-part);
+        factor[1][j] = JM_NAME(power_of_two)(part - e);
+        factor[2][j] = JM_NAME(power_of_two)(part);
+        factor[3][j] = JM_NAME(power_of_two)(e - part);
+        exponent[j] = e;
     }
-    JM_V w_square = zero;
-    for (ptrdiff_t i = 0; i < size; i++)
-        w_square = JM_FMADD(JM_LOAD(v + i * JM_VW), JM_LOAD(v + i * JM_VW), w_square);
-    *quotient = w_square / JM_NAME(backward_solve)(size, factor, inverse, v);
-    return theta;
+    to->scale = JM_LOAD(factor[0]);
+    to->more = JM_LOAD(factor[1]);
+    to->back = JM_LOAD(factor[2]);
+    to->more_back = JM_LOAD(factor[3]);
 }
 
-/*
- * The bounds of every lane, lower, value and upper, by the inequalities at the head of this file.
- * peak is the largest entry, scaled.
- */
-static void JM_NAME(gram_bounds)(ptrdiff_t size, ptrdiff_t length, JM_V peak, JM_V lambda,
-                                 JM_V theta, JM_V trace, JM_V quotient, JM_V *lower, JM_V *value,
-                                 JM_V *upper) {
+static JM_NAME(jm_gram_errors) JM_NAME(gram_errors)(ptrdiff_t size, ptrdiff_t length) {
     const ptrdiff_t block = length < JM_GRAM_BLOCK ? length : JM_GRAM_BLOCK;
     const double u = (double)JM_U, p = (double)size;
     const double k = (double)(block + (length + block - 1) / block + 1); /* a spare: underflow */
-    const double forming = JM_NAME(gamma)(k), c = JM_NAME(gamma)(p + 4);
+    const double c = JM_NAME(gamma)(p + 4), up = 1 + 2 * u; /* and so does rounding to JM_T */
     const int is_closed = size <= JM_GRAM_CLOSED;
-    const double eta = is_closed ? JM_GRAM_CLOSED_ETA * u : u + p * c / (1 - c);
-    const double in_quotient = is_closed ? 0 : JM_NAME(gamma)(2 * p + 8);
-    const double in_solve = is_closed ? 0 : c * sqrt(p / (1 - c));
-    const JM_V outward = JM_SPLAT((JM_T)(1 + JM_GRAM_OUTWARD * u));
-    const JM_V inward = JM_SPLAT((JM_T)(1 - JM_GRAM_OUTWARD * u));
-
-    const JM_V square_sum = trace * JM_SPLAT((JM_T)(1 / (1 - JM_NAME(gamma)(k + p)))) * outward;
-    const JM_V loss = JM_SPLAT((JM_T)forming) * square_sum * outward;
-    const JM_V frobenius = JM_VSQRT(square_sum) * outward;
-    const JM_V above = JM_VSQRT(JM_FMADD(theta, JM_SPLAT((JM_T)eta), theta) + loss) * outward;
-    *upper = JM_VLESS(JM_SPLAT(0), theta, JM_VMIN(above, frobenius), frobenius);
-
-    const JM_V root = JM_VSQRT(quotient * JM_SPLAT((JM_T)(1 + in_quotient)));
-    const JM_V off = JM_FMADD(JM_VSQRT(theta), JM_SPLAT((JM_T)in_solve), root) * outward;
-    const JM_V share = theta * JM_SPLAT((JM_T)(1 - eta - JM_GRAM_OUTWARD * u));
-    const JM_V below = JM_VSQRT(share - off * off * outward - loss) * inward;
-    /* NaN gives the peak */
-    *lower = JM_VLESS(JM_SPLAT(0), theta, JM_VMAX(below, peak), peak);
-    *value = JM_VMIN(JM_VMAX(JM_VSQRT(lambda), *lower), *upper);
+    return (JM_NAME(jm_gram_errors)){
+        .forming = (JM_T)(JM_NAME(gamma)(k) * up),
+        .over_trace = (JM_T)(up / (1 - JM_NAME(gamma)(k + p))),
+        .eta = (JM_T)((is_closed ? JM_GRAM_CLOSED_ETA * u : u + p * c / (1 - c)) * up),
+        .in_quotient = (JM_T)(JM_NAME(gamma)(2 * p + 8) * up),
+        .in_solve = (JM_T)(c * sqrt(p / (1 - c)) * up),
+    };
 }
+
+/*
+ * The bounds of every lane, found[0..3) lower, value and upper, by the inequalities at the heads of
+ * this file and of spectral_proof.inc.h.  peak is the largest entry, scaled; is_closed is a literal
+ * at every call.
+ */
+JM_INLINE void JM_NAME(gram_bounds)(const int is_closed, const JM_NAME(jm_gram_errors) * errors,
+                                    JM_V peak, JM_V lambda, JM_V theta, JM_V trace, JM_V quotient,
+                                    JM_V *found) {
+    const JM_V zero = JM_SPLAT(0), eta = JM_SPLAT(errors->eta);
+    const JM_V outward = JM_SPLAT((JM_T)(1 + JM_GRAM_OUTWARD * JM_U));
+    const JM_V inward = JM_SPLAT((JM_T)(1 - JM_GRAM_OUTWARD * JM_U));
+
+    const JM_V square_sum = trace * JM_SPLAT(errors->over_trace) * outward;
+    const JM_V loss = JM_SPLAT(errors->forming) * square_sum * outward;
+    const JM_V above = JM_FMADD(theta, eta, theta) + loss;
+    const JM_V least = JM_VLESS(zero, theta, JM_VMIN(above, square_sum), square_sum);
+    found[2] = JM_VSQRT(least * outward) * outward;
+
+    JM_V below = theta * (JM_SPLAT((JM_T)(1 - JM_GRAM_OUTWARD * JM_U)) - eta) - loss;
+    if (!is_closed) {
+        const JM_V root = JM_VSQRT(JM_FMADD(quotient, JM_SPLAT(errors->in_quotient), quotient));
+        const JM_V off = JM_FMADD(JM_VSQRT(theta), JM_SPLAT(errors->in_solve), root) * outward;
+        below = below - off * off * outward;
+    }
+    below = JM_VSQRT(below) * inward;
+    /* NaN gives the peak */
+    found[0] = JM_VLESS(zero, theta, JM_VMAX(below, peak), peak);
+    found[1] = JM_VMIN(JM_VMAX(JM_VSQRT(lambda), found[0]), found[2]);
+}
+
+/*
+ * G (size, size, JM_VW) of small matrices, lane by lane; block (length, size, JM_VW) is scratch.
+ */
+JM_INLINE void JM_NAME(gram_of_lanes)(ptrdiff_t size, ptrdiff_t rows, ptrdiff_t cols,
+                                      const JM_T *const *items, int64_t *exponent, JM_T *block,
+                                      JM_T *g, JM_NAME(jm_gram_scales) * scales) {
+    const ptrdiff_t n = rows * cols;
+    JM_NAME(gram_load)(rows, cols, items, block);
+    JM_NAME(gram_scales)(JM_NAME(gram_peaks)(n, block), exponent, scales);
+    for (ptrdiff_t i = 0; i < n; i++)
+        JM_STORE(block + i * JM_VW, JM_LOAD(block + i * JM_VW) * scales->scale * scales->more);
+    JM_NAME(lane_products)(size, rows < cols ? cols : rows, block, g);
+}
+
+/*
+ * G (size, size, JM_VW) of n_items <= JM_VW matrices, formed one after the other, and, beyond its
+ * last row, up to JM_VW - 1 entries more; block and own (JM_VW, stride, stride) are scratch.
+ */
+static void JM_NAME(gram_of_items)(ptrdiff_t n_items, ptrdiff_t rows, ptrdiff_t cols,
+                                   const JM_T *const *items, int64_t *exponent, JM_T *block,
+                                   JM_T *own, JM_T *g, JM_NAME(jm_gram_scales) * scales) {
+    const ptrdiff_t size = rows < cols ? rows : cols;
+    const ptrdiff_t stride = JM_NAME(gram_stride)(size);
+    JM_T peaks[JM_VW], scale[JM_VW], more[JM_VW];
+    const JM_T *found[JM_VW];
+    for (int j = 0; j < JM_VW; j++) {
+        peaks[j] = j == 0 || j < n_items ? JM_NAME(peak)(rows * cols, items[j]) : peaks[0];
+        found[j] = own + (j < n_items ? j : 0) * stride * stride;
+    }
+    JM_NAME(gram_scales)(JM_LOAD(peaks), exponent, scales);
+    JM_STORE(scale, scales->scale);
+    JM_STORE(more, scales->more);
+    for (ptrdiff_t j = 0; j < n_items; j++)
+        JM_NAME(gram_of_one)(rows, cols, items[j], JM_SPLAT(scale[j]), JM_SPLAT(more[j]), block,
+                             own + j * stride * stride);
+    for (ptrdiff_t i = 0; i < size; i++)
+        JM_NAME(jm_interleave)((i + JM_VW) / JM_VW * JM_VW, i * stride, found, 1,
+                               g + i * size * JM_VW);
+}
+
+/* Where the kernel writes: see spectral_norm_gram. */
+typedef struct {
+    double rtol;
+    double *bounds;
+    JM_T *ends;
+    ptrdiff_t stride;
+    int64_t *exponent;
+    int *status;
+} JM_NAME(jm_gram_output);
 
 /*
  * One item's bounds times 2^e, rounded outward where that leaves the normal range: what bounds of
@@ -552,123 +372,213 @@ static void JM_NAME(outward_ends)(const JM_T *bounds, int e, JM_T *ends) {
     ends[1] = ends[1] < ends[0] ? ends[0] : ends[1] > ends[2] ? ends[2] : ends[1];
 }
 
-/* Matrices per call of spectral_norm_gram that share the work of one. */
-static ptrdiff_t JM_NAME(spectral_norm_gram_group)(void) { return JM_VW; }
-
-/* Bytes of workspace for spectral_norm_gram. */
-static size_t JM_NAME(spectral_norm_gram_work)(ptrdiff_t rows, ptrdiff_t cols) {
-    const ptrdiff_t size = rows < cols ? rows : cols, length = rows < cols ? cols : rows;
-    const ptrdiff_t block = length < JM_GRAM_BLOCK ? length : JM_GRAM_BLOCK;
-    return (size_t)((block + 2 * size + 7) * size * JM_VW) * sizeof(JM_T) + JM_ALIGNMENT;
-}
-
-/*
- * Certain bounds on the 2-norms of n_items <= spectral_norm_gram_group() matrices.
- *
- * a         (n_items, rows, cols)     row-major, contiguous
- * rtol                                what is asked for
- * bounds    (3, stride)               lower, value, upper in double, each times 2^exponent
- * ends      (3, stride)               the same as numbers of JM_T, rounded outward
- * stride                              from row to row of bounds and ends
- * exponent  (n_items)
- * status    (n_items)                 JM_OK; JM_NOT_CONVERGED where upper > lower (1 + rtol);
- *                                     JM_NON_FINITE with bounds NaN
- * work                                spectral_norm_gram_work(rows, cols) bytes
- *
- * Requires rows, cols, n_items >= 1.  Never allocates.  An item's digits do not depend on its
- * neighbours.  Returns JM_OK; what became of each item is in status.
- */
-static int JM_NAME(spectral_norm_gram)(ptrdiff_t n_items, ptrdiff_t rows, ptrdiff_t cols,
-                                       const void *a_, double rtol, double *bounds, void *ends_,
-                                       ptrdiff_t stride, int64_t *exponent, int *status,
-                                       void *work) {
-    const JM_T *const a = (const JM_T *)a_;
-    JM_T *const ends = (JM_T *)ends_;
-    const ptrdiff_t size = rows < cols ? rows : cols, length = rows < cols ? cols : rows;
-    const ptrdiff_t block_rows = length < JM_GRAM_BLOCK ? length : JM_GRAM_BLOCK;
-    JM_T *const block = JM_NAME(aligned_work)(work);
-    JM_T *const g = block + block_rows * size * JM_VW;
-    JM_T *const factor = g + size * size * JM_VW;
-    JM_T *const v = factor + size * size * JM_VW;
-    JM_T *const inverse = v + size * JM_VW;
-    JM_T *const diagonal = inverse + size * JM_VW;
-    JM_T *const vectors = diagonal + size * JM_VW; /* (4, size) */
-
-    const JM_T *items[JM_VW];
-    JM_T peaks[JM_VW], scales[2 * JM_VW], back[2 * JM_VW];
-    for (int j = 0; j < JM_VW; j++) /* spare lanes repeat the first matrix */
-        items[j] = a + (j < n_items ? j : 0) * rows * cols;
-    const int is_fine = rows * cols <= JM_GRAM_FINE && length <= JM_GRAM_BLOCK;
-    if (is_fine) {
-        JM_NAME(gram_load)(rows, cols, items, 0, length, block);
-        JM_NAME(gram_peaks)(rows * cols, block, peaks);
-    } else {
-        const JM_T first = JM_NAME(peak)(rows * cols, items[0]);
-        for (int j = 0; j < JM_VW; j++)
-            peaks[j] = 0 < j && j < n_items ? JM_NAME(peak)(rows * cols, items[j]) : first;
-    }
-    int is_plain = 1; /* no bound can leave the normal range */
-    for (int j = 0; j < JM_VW; j++) {
-        const int is_usual = peaks[j] > 0 && isfinite(peaks[j]);
-        const int e = is_usual ? JM_NAME(exponent_of)(peaks[j]) : 0;
-        scales[j] = JM_NAME(power_of_two)(-e / 2);
-        scales[JM_VW + j] = JM_NAME(power_of_two)(-e - -e / 2);
-        back[j] = JM_NAME(power_of_two)(e / 2);
-        back[JM_VW + j] = JM_NAME(power_of_two)(e - e / 2);
-        is_plain &= is_usual && e < JM_MAX_EXP - JM_GRAM_BLOCK && e > JM_MIN_EXP + 1;
-        if (j < n_items)
-            exponent[j] = e;
-    }
-
-    for (ptrdiff_t begin = 0; begin < length; begin += JM_GRAM_BLOCK) {
-        const ptrdiff_t left = length - begin, count = left < JM_GRAM_BLOCK ? left : JM_GRAM_BLOCK;
-        if (!is_fine)
-            JM_NAME(gram_load)(rows, cols, items, begin, count, block);
-        JM_NAME(gram_scale)(count * size, scales, block);
-        JM_NAME(gram_accumulate)(size, count, block, begin == 0, g);
-    }
-    JM_V trace = JM_LOAD(g), lambda = trace, theta = trace, quotient = JM_SPLAT(0);
-    for (ptrdiff_t i = 1; i < size; i++)
-        trace = trace + JM_LOAD(g + i * (size + 1) * JM_VW);
-    if (size == 2) {
-        const JM_V corner = JM_LOAD(g + 2 * JM_VW), half = JM_SPLAT(0.5);
-        const JM_V difference = (JM_LOAD(g) - JM_LOAD(g + 3 * JM_VW)) * half;
-        const JM_V square = JM_FMADD(corner, corner, difference * difference);
-        theta = lambda = JM_FMADD(trace, half, JM_VSQRT(square));
-    } else if (size > 2) {
-        for (ptrdiff_t i = 0; i < size; i++)
-            for (ptrdiff_t j = 0; j <= i; j++)
-                JM_STORE(factor + (i * size + j) * JM_VW, JM_LOAD(g + (i * size + j) * JM_VW));
-        JM_NAME(tridiagonalise)(size, factor, diagonal, inverse, vectors);
-        lambda = JM_NAME(largest_eigenvalue)(size, diagonal, inverse);
-        theta = JM_NAME(gram_theta)(size, lambda, g, factor, inverse, v, &quotient);
-    }
-    const JM_V peak = JM_LOAD(peaks) * JM_LOAD(scales) * JM_LOAD(scales + JM_VW);
-    JM_V found[3], moved[3];
-    JM_NAME(gram_bounds)(size, length, peak, lambda, theta, trace, quotient, &found[0], &found[1],
-                         &found[2]);
+/* The bounds of items [at, at + n_items), n_items <= JM_VW; 1 if an end left the plain range. */
+JM_INLINE int JM_NAME(gram_report)(ptrdiff_t at, ptrdiff_t n_items,
+                                   const JM_NAME(jm_gram_scales) * scales, const int64_t *exponent,
+                                   const JM_V *found, const JM_NAME(jm_gram_output) * to) {
+    JM_V moved[3];
     for (int side = 0; side < 3; side++)
-        moved[side] = found[side] * JM_LOAD(back) * JM_LOAD(back + JM_VW);
-    JM_T own[3][JM_VW], their[3][JM_VW];
+        moved[side] = found[side] * scales->back * scales->more_back;
+    if (scales->is_plain && n_items == JM_VW && !to->bounds && !to->status) {
+        for (int side = 0; side < 3; side++)
+            JM_STORE(to->ends + side * to->stride + at, moved[side]);
+        return 0;
+    }
+    JM_T peaks[JM_VW], own[3][JM_VW], their[3][JM_VW];
+    JM_STORE(peaks, scales->peak);
     for (int side = 0; side < 3; side++) {
         JM_STORE(own[side], found[side]);
         JM_STORE(their[side], moved[side]);
     }
+    int is_extreme = 0;
     for (ptrdiff_t j = 0; j < n_items; j++) {
         JM_T bound[3] = {own[0][j], own[1][j], own[2][j]};
         JM_T end[3] = {their[0][j], their[1][j], their[2][j]};
-        status[j] = (double)bound[2] > (double)bound[0] * (1 + rtol) ? JM_NOT_CONVERGED : JM_OK;
-        if (!is_plain) {
+        int status =
+            (double)bound[2] > (double)bound[0] * (1 + to->rtol) ? JM_NOT_CONVERGED : JM_OK;
+        if (!scales->is_plain) {
             if (peaks[j] == 0 || !isfinite(peaks[j])) {
-                status[j] = peaks[j] == 0 ? JM_OK : JM_NON_FINITE;
+                status = peaks[j] == 0 ? JM_OK : JM_NON_FINITE;
                 bound[0] = bound[1] = bound[2] = peaks[j] == 0 ? (JM_T)0 : (JM_T)NAN;
             }
             JM_NAME(outward_ends)(bound, (int)exponent[j], end);
+            is_extreme |= !JM_NAME(is_plain_exponent)(exponent[j]);
         }
         for (int side = 0; side < 3; side++) {
-            bounds[side * stride + j] = (double)bound[side];
-            ends[side * stride + j] = end[side];
+            if (to->bounds)
+                to->bounds[side * to->stride + at + j] = (double)bound[side];
+            to->ends[side * to->stride + at + j] = end[side];
+        }
+        if (to->exponent)
+            to->exponent[at + j] = exponent[j];
+        if (to->status)
+            to->status[at + j] = status;
+    }
+    return is_extreme;
+}
+
+/* Groups of JM_VW matrices that are iterated on together. */
+JM_INLINE ptrdiff_t JM_NAME(gram_pack_size)(ptrdiff_t rows, ptrdiff_t cols) {
+    if (rows == cols && rows <= JM_GRAM_LITERAL)
+        return JM_GRAM_PACK;
+    return (rows < cols ? rows : cols) <= JM_GRAM_PAIRED ? 2 : 1;
+}
+
+/* Whether G is formed lane by lane. */
+JM_INLINE int JM_NAME(is_gram_fine)(ptrdiff_t rows, ptrdiff_t cols) {
+    return rows * cols <= JM_GRAM_FINE;
+}
+
+/* Entries of JM_T in block, G of a group, and the factor, which has room for the items' own G. */
+JM_INLINE ptrdiff_t JM_NAME(gram_block_entries)(ptrdiff_t rows, ptrdiff_t cols) {
+    const ptrdiff_t size = rows < cols ? rows : cols, length = rows < cols ? cols : rows;
+    if (JM_NAME(is_gram_fine)(rows, cols))
+        return rows * cols * JM_VW;
+    return (length < JM_GRAM_BLOCK ? length : JM_GRAM_BLOCK) * JM_NAME(gram_stride)(size);
+}
+JM_INLINE ptrdiff_t JM_NAME(gram_entries)(ptrdiff_t size) { return (size * size + JM_VW) * JM_VW; }
+JM_INLINE ptrdiff_t JM_NAME(gram_factor_entries)(ptrdiff_t pack, ptrdiff_t size) {
+    const ptrdiff_t stride = JM_NAME(gram_stride)(size), own = stride * stride * JM_VW;
+    return own > pack * size * size * JM_VW ? own : pack * size * size * JM_VW;
+}
+
+/*
+ * As spectral_norm_gram, for n_items <= pack * JM_VW matrices from item `at` on.  pack is a literal
+ * at every call, and for small matrices size.
+ */
+JM_INLINE int JM_NAME(gram_pack_norms)(const int pack, ptrdiff_t size, ptrdiff_t at,
+                                       ptrdiff_t n_items, ptrdiff_t rows, ptrdiff_t cols,
+                                       const JM_T *a, const JM_NAME(jm_gram_errors) * errors,
+                                       const JM_NAME(jm_gram_output) * to, JM_T *block) {
+    JM_T *const g = block + JM_NAME(gram_block_entries)(rows, cols); /* (pack) */
+    JM_T *const factor = g + pack * JM_NAME(gram_entries)(size);
+    JM_T *const vectors = factor + JM_NAME(gram_factor_entries)(pack, size); /* (pack, 4, size) */
+    JM_T *const inverse = vectors + pack * 4 * size * JM_VW;
+    JM_T *const v = inverse + size * JM_VW;
+    JM_T *const diagonal = v + size * JM_VW; /* (pack, size) */
+    JM_T *const off_square = diagonal + pack * size * JM_VW;
+
+    JM_NAME(jm_gram_scales) scales[JM_GRAM_PACK];
+    int64_t exponent[JM_GRAM_PACK][JM_VW];
+    JM_V trace[JM_GRAM_PACK], lambda[JM_GRAM_PACK];
+    const ptrdiff_t n_groups = (n_items + JM_VW - 1) / JM_VW;
+    for (ptrdiff_t k = 0; k < n_groups; k++) {
+        const ptrdiff_t left = n_items - k * JM_VW;
+        const JM_T *items[JM_VW];
+        for (int j = 0; j < JM_VW; j++) /* spare lanes repeat the first matrix */
+            items[j] = a + (at + k * JM_VW + (j < left ? j : 0)) * rows * cols;
+        JM_T *const g_k = g + k * JM_NAME(gram_entries)(size);
+        if (JM_NAME(is_gram_fine)(rows, cols))
+            JM_NAME(gram_of_lanes)(size, rows, cols, items, exponent[k], block, g_k, &scales[k]);
+        else
+            JM_NAME(gram_of_items)(left < JM_VW ? left : JM_VW, rows, cols, items, exponent[k],
+                                   block, factor, g_k, &scales[k]);
+        trace[k] = lambda[k] = JM_LOAD(g_k);
+        for (ptrdiff_t i = 1; i < size; i++)
+            trace[k] = trace[k] + JM_LOAD(g_k + i * (size + 1) * JM_VW);
+        if (size == 2) {
+            const JM_V corner = JM_LOAD(g_k + 2 * JM_VW), half = JM_SPLAT(0.5);
+            const JM_V difference = (JM_LOAD(g_k) - JM_LOAD(g_k + 3 * JM_VW)) * half;
+            const JM_V square = JM_FMADD(corner, corner, difference * difference);
+            lambda[k] = JM_FMADD(trace[k], half, JM_VSQRT(square));
         }
     }
-    return JM_OK;
+    if (size > JM_GRAM_CLOSED) {
+        for (ptrdiff_t k = 0; k < n_groups; k++)
+            for (ptrdiff_t i = 0; i < size; i++)
+                for (ptrdiff_t j = 0; j <= i; j++)
+                    JM_STORE(factor + ((k * size + i) * size + j) * JM_VW,
+                             JM_LOAD(g + k * JM_NAME(gram_entries)(size) + (i * size + j) * JM_VW));
+        if (n_groups == pack) {
+            JM_NAME(tridiagonalise)(pack, size, factor, diagonal, off_square, vectors);
+            JM_NAME(largest_eigenvalue)(pack, size, diagonal, off_square, lambda);
+        } else {
+            for (ptrdiff_t k = 0; k < n_groups; k++) {
+                JM_T *const own = diagonal + k * size * JM_VW;
+                JM_T *const off = off_square + k * size * JM_VW;
+                JM_NAME(tridiagonalise)(1, size, factor + k * size * size * JM_VW, own, off,
+                                        vectors);
+                JM_NAME(largest_eigenvalue)(1, size, own, off, &lambda[k]);
+            }
+        }
+    }
+    int is_extreme = 0;
+    for (ptrdiff_t k = 0; k < n_groups; k++) {
+        const ptrdiff_t left = n_items - k * JM_VW;
+        JM_V theta = lambda[k], quotient = JM_SPLAT(0), found[3];
+        const JM_V peak = scales[k].peak * scales[k].scale * scales[k].more;
+        if (size > JM_GRAM_CLOSED) {
+            theta = JM_NAME(gram_theta)(size, lambda[k], g + k * JM_NAME(gram_entries)(size),
+                                        factor, inverse, v, &quotient);
+            JM_NAME(gram_bounds)(0, errors, peak, lambda[k], theta, trace[k], quotient, found);
+        } else {
+            JM_NAME(gram_bounds)(1, errors, peak, lambda[k], theta, trace[k], quotient, found);
+        }
+        is_extreme |= JM_NAME(gram_report)(at + k * JM_VW, left < JM_VW ? left : JM_VW, &scales[k],
+                                           exponent[k], found, to);
+    }
+    return is_extreme;
+}
+
+/* Matrices per call of spectral_norm_gram that share work, or make a call worth its preparation. */
+static ptrdiff_t JM_NAME(spectral_norm_gram_group)(ptrdiff_t rows, ptrdiff_t cols) {
+    const ptrdiff_t size = rows < cols ? rows : cols;
+    return JM_NAME(gram_pack_size)(rows, cols) * JM_VW *
+           (size < JM_GRAM_RUN ? JM_GRAM_RUN / size : 1);
+}
+
+/* Bytes of workspace for spectral_norm_gram. */
+static size_t JM_NAME(spectral_norm_gram_work)(ptrdiff_t rows, ptrdiff_t cols) {
+    const ptrdiff_t size = rows < cols ? rows : cols, pack = JM_NAME(gram_pack_size)(rows, cols);
+    const ptrdiff_t entries =
+        JM_NAME(gram_block_entries)(rows, cols) + pack * JM_NAME(gram_entries)(size) +
+        JM_NAME(gram_factor_entries)(pack, size) + (2 + 6 * pack) * size * JM_VW;
+    return (size_t)entries * sizeof(JM_T) + JM_ALIGNMENT;
+}
+
+/*
+ * Certain bounds on the 2-norms of n_items matrices; fastest if they are a multiple of
+ * spectral_norm_gram_group(rows, cols).
+ *
+ * a         (n_items, rows, cols)     row-major, contiguous
+ * rtol                                what is asked for
+ * bounds    (3, stride) or NULL       lower, value, upper in double, each times 2^exponent
+ * ends      (3, stride)               the same as numbers of JM_T, rounded outward
+ * stride                              from row to row of bounds and ends
+ * exponent  (n_items) or NULL
+ * status    (n_items) or NULL         JM_OK; JM_NOT_CONVERGED where upper > lower (1 + rtol);
+ *                                     JM_NON_FINITE with bounds NaN
+ * work                                spectral_norm_gram_work(rows, cols) bytes
+ *
+ * Requires rows, cols, n_items >= 1.  Never allocates.  An item's digits do not depend on its
+ * neighbours.  Returns 1 if an end may be further out than its bound because the bound is outside
+ * the range of JM_T or nearly so, else 0.
+ */
+static int JM_NAME(spectral_norm_gram)(ptrdiff_t n_items, ptrdiff_t rows, ptrdiff_t cols,
+                                       const void *a_, double rtol, double *bounds, void *ends,
+                                       ptrdiff_t stride, int64_t *exponent, int *status,
+                                       void *work) {
+    const JM_T *const a = (const JM_T *)a_;
+    const ptrdiff_t size = rows < cols ? rows : cols, length = rows < cols ? cols : rows;
+    const ptrdiff_t step = JM_NAME(gram_pack_size)(rows, cols) * JM_VW;
+    JM_T *const block = JM_NAME(aligned_work)(work);
+    const JM_NAME(jm_gram_errors) errors = JM_NAME(gram_errors)(size, length);
+    const JM_NAME(jm_gram_output) to = {rtol, bounds, (JM_T *)ends, stride, exponent, status};
+    int is_extreme = 0;
+    for (ptrdiff_t at = 0; at < n_items; at += step) {
+        const ptrdiff_t n = n_items - at < step ? n_items - at : step;
+        if (rows == 2 && cols == 2)
+            is_extreme |= JM_NAME(gram_pack_norms)(4, 2, at, n, 2, 2, a, &errors, &to, block);
+        else if (rows == 3 && cols == 3)
+            is_extreme |= JM_NAME(gram_pack_norms)(4, 3, at, n, 3, 3, a, &errors, &to, block);
+        else if (rows == 4 && cols == 4)
+            is_extreme |= JM_NAME(gram_pack_norms)(4, 4, at, n, 4, 4, a, &errors, &to, block);
+        else if (size <= JM_GRAM_PAIRED)
+            is_extreme |=
+                JM_NAME(gram_pack_norms)(2, size, at, n, rows, cols, a, &errors, &to, block);
+        else
+            is_extreme |=
+                JM_NAME(gram_pack_norms)(1, size, at, n, rows, cols, a, &errors, &to, block);
+    }
+    return is_extreme;
 }

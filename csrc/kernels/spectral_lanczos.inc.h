@@ -30,7 +30,7 @@
  */
 #ifndef JM_LANCZOS_CHUNK
 #define JM_LANCZOS_CHUNK 64      /* rows summed apart, to shorten the chain of roundings */
-#define JM_LANCZOS_PASSES 4      /* of Gram-Schmidt at most; two are usual */
+#define JM_LANCZOS_PASSES 4      /* of Gram-Schmidt at most; one is usual */
 #define JM_LANCZOS_KEPT 0.5      /* part of the norm that must survive the last pass */
 #define JM_LANCZOS_SOLVES 3      /* inverse iterations for the Ritz vector in its basis */
 #define JM_LANCZOS_ROOT_STEPS 60 /* of Newton for p_k(t) = 1 / delta */
@@ -61,15 +61,6 @@ static double JM_NAME(dot_roundings)(ptrdiff_t n) {
     return (double)(n / (2 * JM_VW) + 2 * JM_VW + 4);
 }
 
-static JM_T JM_NAME(sum_lanes)(JM_V v) {
-    JM_T lanes[JM_VW];
-    JM_STORE(lanes, v);
-    JM_T sum = lanes[0];
-    for (int j = 1; j < JM_VW; j++)
-        sum += lanes[j];
-    return sum;
-}
-
 static JM_T JM_NAME(dot)(ptrdiff_t n, const JM_T *x, const JM_T *y) {
     JM_V even = JM_SPLAT(0), odd = JM_SPLAT(0);
     ptrdiff_t j = 0;
@@ -81,7 +72,7 @@ static JM_T JM_NAME(dot)(ptrdiff_t n, const JM_T *x, const JM_T *y) {
         even = JM_FMADD(JM_LOAD(x + j), JM_LOAD(y + j), even);
         j += JM_VW;
     }
-    JM_T sum = JM_NAME(sum_lanes)(even + odd);
+    JM_T sum = JM_LANE_SUM(even + odd);
     for (; j < n; j++)
         sum = JM_FMADD_S(x[j], y[j], sum);
     return sum;
@@ -132,7 +123,7 @@ JM_INLINE void JM_NAME(push_rows)(const int r, const int is_scaled, const JM_NAM
     const ptrdiff_t tail = j;
     JM_T own[4];
     for (int k = 0; k < r; k++) {
-        own[k] = JM_NAME(sum_lanes)(even[k] + odd[k]);
+        own[k] = JM_LANE_SUM(even[k] + odd[k]);
         for (ptrdiff_t t = tail; t < n; t++)
             own[k] =
                 JM_FMADD_S(is_scaled ? row[k][t] * a->scale * a->more : row[k][t], v[t], own[k]);
@@ -219,8 +210,8 @@ static double JM_NAME(norm_cap)(const JM_NAME(jm_matrix) * a, JM_T *column, JM_T
                 squares = JM_FMADD(p, p, squares);
                 JM_STORE(chunk + j, JM_LOAD(chunk + j) + p);
             }
-            double row_sum = (double)JM_NAME(sum_lanes)(sums);
-            square += (double)JM_NAME(sum_lanes)(squares);
+            double row_sum = (double)JM_LANE_SUM(sums);
+            square += (double)JM_LANE_SUM(squares);
             for (; j < n; j++) {
                 const JM_T p = JM_ABS(row[j] * a->scale * a->more);
                 row_sum += (double)p;
@@ -376,6 +367,36 @@ static void JM_NAME(ritz_vector)(ptrdiff_t k, const double *diagonal, const doub
     }
 }
 
+/* w minus its components along r rows of basis; r, at most 4, is a literal at every call. */
+JM_INLINE void JM_NAME(subtract_components)(const int r, ptrdiff_t n, const JM_T *basis, JM_T *w) {
+    JM_V even[4], odd[4];
+    JM_T component[4];
+    for (int k = 0; k < r; k++)
+        even[k] = odd[k] = JM_SPLAT(0);
+    ptrdiff_t j = 0;
+    for (; j + 2 * JM_VW <= n; j += 2 * JM_VW) {
+        const JM_V x = JM_LOAD(w + j), z = JM_LOAD(w + j + JM_VW);
+        for (int k = 0; k < r; k++) {
+            even[k] = JM_FMADD(JM_LOAD(basis + k * n + j), x, even[k]);
+            odd[k] = JM_FMADD(JM_LOAD(basis + k * n + j + JM_VW), z, odd[k]);
+        }
+    }
+    for (int k = 0; k < r; k++) {
+        component[k] = JM_LANE_SUM(even[k] + odd[k]);
+        for (ptrdiff_t i = j; i < n; i++)
+            component[k] = JM_FMADD_S(basis[k * n + i], w[i], component[k]);
+    }
+    for (j = 0; j + JM_VW <= n; j += JM_VW) {
+        JM_V left = JM_LOAD(w + j);
+        for (int k = 0; k < r; k++)
+            left = JM_FMADD(JM_SPLAT(-component[k]), JM_LOAD(basis + k * n + j), left);
+        JM_STORE(w + j, left);
+    }
+    for (; j < n; j++)
+        for (int k = 0; k < r; k++)
+            w[j] = JM_FMADD_S(-component[k], basis[k * n + j], w[j]);
+}
+
 /*
  * w minus its components along the `count` rows of basis, repeated until little is lost; its norm,
  * or 0.
@@ -383,8 +404,11 @@ static void JM_NAME(ritz_vector)(ptrdiff_t k, const double *diagonal, const doub
 static double JM_NAME(orthogonalise)(ptrdiff_t n, ptrdiff_t count, const JM_T *basis, JM_T *w) {
     double norm = sqrt((double)JM_NAME(dot)(n, w, w));
     for (int pass = 0; pass < JM_LANCZOS_PASSES; pass++) {
-        for (ptrdiff_t k = 0; k < count; k++)
-            JM_NAME(add_multiple)(n, -JM_NAME(dot)(n, w, basis + k * n), basis + k * n, w);
+        ptrdiff_t k = 0;
+        for (; k + 4 <= count; k += 4)
+            JM_NAME(subtract_components)(4, n, basis + k * n, w);
+        for (; k < count; k++)
+            JM_NAME(subtract_components)(1, n, basis + k * n, w);
         const double left = sqrt((double)JM_NAME(dot)(n, w, w));
         const int is_kept = left > JM_LANCZOS_KEPT * norm;
         norm = left;
@@ -467,6 +491,8 @@ static int JM_NAME(spectral_norm_lanczos)(ptrdiff_t rows, ptrdiff_t cols, const 
         JM_NAME(multiply)(cols, rescale, w);
         const JM_T alpha = JM_NAME(dot)(cols, v, w);
         JM_NAME(add_multiple)(cols, -alpha, v, w);
+        if (k > 0) /* what remains is orthogonal but for rounding: one pass usually keeps it */
+            JM_NAME(add_multiple)(cols, -(JM_T)off[k], v - cols, w);
         const double beta = JM_NAME(orthogonalise)(cols, k + 1, basis, w);
         diagonal[k] = (double)alpha;
         off[k + 1] = beta;

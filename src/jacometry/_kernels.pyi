@@ -127,12 +127,12 @@ def spectral_norm_gram(
     dtype: int,
     a: np.ndarray,
     rtol: float,
-    bounds: np.ndarray,
+    bounds: np.ndarray | None,
     ends: np.ndarray,
-    exponent: np.ndarray,
-    status: np.ndarray,
+    exponent: np.ndarray | None,
+    status: np.ndarray | None,
     n_threads: int,
-) -> None: ...
+) -> bool: ...
 def spectral_norm_lanczos(
     dtype: int,
     a: np.ndarray,
@@ -146,3 +146,4 @@ def spectral_norm_lanczos(
     status: np.ndarray,
     n_threads: int,
 ) -> None: ...
+def sum_squares(dtype: int, a: np.ndarray, squares: np.ndarray, n_threads: int) -> None: ...

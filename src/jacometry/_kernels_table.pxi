@@ -94,6 +94,7 @@ ctypedef int (*chain_log_svdvals_t)(
 ctypedef int (*svdvals_end_t)(
     Py_ssize_t, Py_ssize_t, int, double *, double *, void *) noexcept nogil
 ctypedef Py_ssize_t (*svdvals_group_t)(const jm_chain *, Py_ssize_t) noexcept nogil
+ctypedef int (*sum_squares_t)(Py_ssize_t, Py_ssize_t, const void *, double *) noexcept nogil
 ctypedef int (*spectral_norm_gram_t)(
     Py_ssize_t, Py_ssize_t, Py_ssize_t, const void *, double, double *, void *, Py_ssize_t, int64_t *,
     int *, void *) noexcept nogil
@@ -102,7 +103,7 @@ ctypedef int (*spectral_norm_lanczos_t)(
     int64_t *, int64_t *, void *) noexcept nogil
 ctypedef size_t (*size_t_of_two)(Py_ssize_t, Py_ssize_t) noexcept nogil
 ctypedef size_t (*size_t_of_one)(Py_ssize_t) noexcept nogil
-ctypedef Py_ssize_t (*size_of_nothing)() noexcept nogil
+ctypedef Py_ssize_t (*count_of_two)(Py_ssize_t, Py_ssize_t) noexcept nogil
 ctypedef Py_ssize_t (*chain_group_t)(Py_ssize_t, int) noexcept nogil
 
 cdef extern from "jm_kernels.h" nogil:
@@ -127,11 +128,12 @@ cdef extern from "jm_kernels.h" nogil:
         size_t_of_two chain_log_svdvals_one_work[2]
         chain_log_svdvals_t chain_log_svdvals_one[2]
         svdvals_end_t chain_log_svdvals_end[2]
-        size_of_nothing spectral_norm_gram_group[2]
+        count_of_two spectral_norm_gram_group[2]
         size_t_of_two spectral_norm_gram_work[2]
         spectral_norm_gram_t spectral_norm_gram[2]
         size_t_of_two spectral_norm_lanczos_work[2]
         spectral_norm_lanczos_t spectral_norm_lanczos[2]
+        sum_squares_t sum_squares[2]
         gaussian_moments_t gaussian_moments[2]
         variance_map_t variance_map[2]
 

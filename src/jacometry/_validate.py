@@ -87,6 +87,9 @@ def _copied(array, dtype) -> np.ndarray:
 
 def contiguous(array, dtype) -> np.ndarray:
     """`array` as native, aligned, C-contiguous `dtype`."""
+    flags = array.flags
+    if flags.c_contiguous and flags.aligned and array.dtype == dtype:  # the usual case, at once
+        return array
     return np.require(array, dtype, ["C", "A"])
 
 
@@ -100,9 +103,11 @@ def finite_scan(name, array) -> None:
 
 def real_scalar(name, value, *, low=-math.inf, high=math.inf, open_low=False, open_high=False):
     """`value` as a float in the given interval, or raise naming the argument."""
-    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (numbers.Real, np.ndarray)):
+    if type(value) is float:  # the usual case, at once
+        pass
+    elif isinstance(value, (bool, np.bool_)) or not isinstance(value, (numbers.Real, np.ndarray)):
         raise TypeError(f"{name} must be a real number, got {type(value).__name__}")
-    if isinstance(value, np.ndarray) and (value.ndim or value.dtype.kind not in "iuf"):
+    elif isinstance(value, np.ndarray) and (value.ndim or value.dtype.kind not in "iuf"):
         raise TypeError(f"{name} must be a real number, got an array of shape {value.shape}")
     number = float(value)
     above = number > low if open_low else number >= low

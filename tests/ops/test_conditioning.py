@@ -6,10 +6,12 @@ from fractions import Fraction
 import mpmath
 import numpy as np
 import pytest
-from common import hard_matrices
+from common import N_ADVERSARIAL, hard_matrices, with_singular_values
 from scipy import integrate, special, stats
 
+from jacometry.ops._direct_norms import sum_squares
 from jacometry.ops.conditioning import condition_number, frobenius_norm, smallest_singular_value
+from jacometry.reference import spectral as reference
 
 FALSE_ALARM = 1e-7
 SHAPES = [(1, 1), (2, 2), (3, 5), (5, 3), (1, 9), (17, 17), (33, 31)]
@@ -36,8 +38,27 @@ def exact_singular_values(a):
         return sorted(mpmath.svd_r(matrix, compute_uv=False), reverse=True)
 
 
+@pytest.mark.parametrize("n_entries", [1, 3, 4, 15, 16, 17, 35, 64, 129])
+def test_sums_of_squares_agree_with_the_oracle(isa, dtype, n_entries, rng):
+    a = rng.standard_normal((37, n_entries)).astype(dtype)
+    squares = sum_squares(a)
+    # two roundings of a term and one for each addition, on either side
+    rtol = 2 * (n_entries + 2) * np.finfo(float).eps
+    np.testing.assert_allclose(squares, reference.sum_squares(a), rtol=rtol)
+    for i in (0, 20, 36):
+        assert sum_squares(a[i : i + 1])[0] == squares[i]
+    assert (sum_squares(2 * a) == 4 * squares).all()
+    assert (sum_squares(np.tile(a, (999, 1)), n_threads=3) == np.tile(squares, 999)).all()
+    a[5, -1] = np.inf
+    a[6, 0] = np.nan
+    squares = sum_squares(a)
+    assert np.isinf(squares[5])
+    assert np.isnan(squares[6])
+    assert np.isfinite(np.delete(squares, [5, 6])).all()
+
+
 def test_frobenius_bounds_hold_in_exact_arithmetic(rng):
-    for a in adversarial(rng, 2000):
+    for a in adversarial(rng, N_ADVERSARIAL * 2 // 5):
         result = frobenius_norm(a)
         square = sum(Fraction(float(x)) ** 2 for x in a.ravel())
         assert Fraction(float(result.lower)) ** 2 <= square
@@ -48,7 +69,7 @@ def test_frobenius_bounds_hold_in_exact_arithmetic(rng):
 
 
 def test_bounds_of_the_smallest_and_of_the_condition_hold_against_long_arithmetic(rng):
-    for a in adversarial(rng, 150):
+    for a in adversarial(rng, N_ADVERSARIAL * 3 // 100):
         sigma = exact_singular_values(a)
         small, condition = smallest_singular_value(a), condition_number(a)
         tiny = mpmath.mpf(10) ** -600 * sigma[0]  # of the oracle, where the truth is zero
@@ -85,6 +106,46 @@ def test_values_agree_with_numpy_on_hard_spectra(dtype, shape, rng):
     assert (wide[0][is_regular] <= kappa[is_regular] * (1 + 1e-6)).all()
     assert (wide[1][is_regular] >= kappa[is_regular] * (1 - 1e-6)).all()
     assert np.isinf(wide[1][~is_regular]).all()
+
+
+@pytest.mark.parametrize("function", [smallest_singular_value, condition_number])
+def test_inverse_and_factors_agree_at_any_condition(function, rng):
+    # 1 / ||X|| and LAPACK's value are both off by some n u sigma_max at most
+    for power in range(0, 17, 2):
+        a = np.array(
+            [with_singular_values(rng, np.geomspace(1, 10.0**-power, n), (9, 9)) for n in [9] * 20]
+        )
+        one, other = function(a), function(a, method="svd")
+        assert (one.lower <= other.upper).all()
+        assert (other.lower <= one.upper).all()
+        assert (one.lower <= one.value).all()
+        assert (one.value <= one.upper).all()
+        if power <= 8:
+            np.testing.assert_allclose(one.value, other.value, rtol=4 * 9 * 2.3e-16 * 10.0**power)
+            assert one.converged.all()
+
+
+def test_singular_neighbours_change_no_digit(rng):
+    a = rng.standard_normal((9, 5, 5))
+    clean = [function(a) for function in (smallest_singular_value, condition_number)]
+    a[3], a[5, 2], a[7, 4] = 0, a[5, 1], np.nan  # no rank, less than full, none
+    others = np.setdiff1d(np.arange(9), [3, 5, 7])
+    for function, before in zip((smallest_singular_value, condition_number), clean, strict=True):
+        after = function(a, check_finite=False)
+        for name in ("lower", "value", "upper"):
+            assert (getattr(after, name)[others] == getattr(before, name)[others]).all()
+
+
+def test_frobenius_norms_do_not_depend_on_the_scale_of_neighbours(dtype, rng):
+    a = rng.standard_normal((9, 5, 7)).astype(dtype)
+    clean = frobenius_norm(a)
+    a[3], a[5] = 0, np.finfo(dtype).max / 4
+    mixed = frobenius_norm(a)
+    others = np.setdiff1d(np.arange(9), [3, 5])
+    assert (mixed.upper[others] == clean.upper[others]).all()
+    assert (mixed.value[others] == clean.value[others]).all()
+    assert mixed.upper[3] == 0
+    assert 0 < mixed.lower[5] <= mixed.upper[5] == np.inf  # sqrt(35) / 4 of the largest number
 
 
 @pytest.mark.parametrize("scale", [1e-300, 1e-160, 1.0, 1e160, 1e300])

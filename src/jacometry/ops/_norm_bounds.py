@@ -19,7 +19,7 @@ class Scaled:
 
     Attributes
     ----------
-    bounds : (3 or 4, B) float64
+    bounds : (3 or 4, B) float64, or float32 where that is exact
         Lower, value, probable upper and certain upper bounds; NaN for items that are not finite.
     exponent : (B,) int64
     n_iter : (B,) int64, optional
@@ -98,7 +98,10 @@ class NormBounds:
         self._scaled, self._batch, self._rtol = scaled, batch, rtol
         self._dtype, self._failure_prob = np.dtype(dtype), failure_prob
         ends = scaled.ends if scaled.ends is not None else _ends(scaled, self._dtype)
-        self.lower, self.value, self.upper = (self._shaped(end) for end in ends)
+        if len(batch) == 1:
+            self.lower, self.value, self.upper = ends
+        else:
+            self.lower, self.value, self.upper = map(self._shaped, ends)
 
     @classmethod
     def of_fields(cls, **fields):
@@ -193,12 +196,15 @@ class NormBounds:
 
 
 def _ends(scaled, dtype):
-    lower, upper = scaled.bounds[LOWER], scaled.upper
-    lower = outward(outward(lower, 0, dtype, -1), scaled.exponent, dtype, -1)
-    upper = outward(outward(upper, 0, dtype, 1), scaled.exponent, dtype, 1)
+    lower = outward(scaled.bounds[LOWER], 0, dtype, -1)
+    upper = outward(scaled.upper, 0, dtype, 1)
     with np.errstate(over="ignore", under="ignore"):
-        nearest = np.ldexp(scaled.bounds[VALUE].astype(dtype), scaled.exponent)
-    return lower, np.clip(nearest, lower, upper), upper
+        nearest = scaled.bounds[VALUE].astype(dtype, copy=False)
+        if scaled.exponent.any():
+            lower = outward(lower, scaled.exponent, dtype, -1)
+            upper = outward(upper, scaled.exponent, dtype, 1)
+            nearest = np.ldexp(nearest, scaled.exponent)
+    return lower, np.minimum(np.maximum(nearest, lower), upper), upper
 
 
 def outward(bounds, exponent, dtype, towards):
@@ -210,6 +216,8 @@ def outward(bounds, exponent, dtype, towards):
             narrow = bounds.astype(dtype)
             wrong = narrow < bounds if towards > 0 else narrow > bounds
             narrow = np.where(wrong, np.nextafter(narrow, dtype(towards * np.inf)), narrow)
+        if isinstance(exponent, int) and exponent == 0:
+            return narrow
         result = np.ldexp(narrow, exponent)
         back = np.ldexp(result, -exponent)  # differs where the result is subnormal or overflows
         wrong = back < narrow if towards > 0 else back > narrow

@@ -1,24 +1,25 @@
 """Smallest singular values, condition numbers and Frobenius norms, between bounds."""
 
 import math
+from functools import partial
 
 import numpy as np
 
 from .._validate import as_array, choice, common_dtype, contiguous, count, real_scalar
 from . import _operator_smallest, _spectral_operator
-from ._norm_bounds import EPS, NormBounds, Scaled, raise_non_finite
+from ._direct_norms import sum_squares
+from ._norm_bounds import NormBounds, Scaled, raise_non_finite
 from ._operator_products import is_operator, require_no_matvec_rtol
+from ._singular_values import OUTWARD, extremes, gamma
 
 METHODS = ("auto", "svd")
 OPERATOR_METHODS = ("auto", "lanczos", "svd")
 MAX_ITER = _spectral_operator.MAX_ITER
 # Entries of a block worked on at a time: bounds the memory that is not input or output.
 BLOCK_ENTRIES = 2**22
-# What assembling a bound from a few float64 operations may round, with room.
-OUTWARD = 32 * EPS
 # Sums of squares that neither over- nor underflow has touched.
 PLAIN_SQUARES = (2.0**-800, 2.0**800)
-SMALLEST = float(np.finfo(np.float64).smallest_subnormal)
+NOTHING = np.empty(0, np.intp)
 
 
 def frobenius_norm(
@@ -59,10 +60,11 @@ def frobenius_norm(
     Bounds are certain for arrays and sparse matrices.  An operator's are those of all its columns,
     up to its own error, or of probes, where they hold with probability ``1 - failure_prob``.
 
-    Entries are scaled by a power of two and squares summed in float64, in any order: the relative
-    error of the sum is at most ``(m n + 1) u`` (Higham, Accuracy and Stability of Numerical
-    Algorithms, 2002, section 3.1).  Cost ``2 m n`` flops.  Memory: a float64 copy of 2**22 entries
-    at a time, of one matrix at least.
+    Squares are summed in float64, in any order: the relative error of the sum is at most ``(m n +
+    1) u`` (Higham, Accuracy and Stability of Numerical Algorithms, 2002, section 3.1).  Items whose
+    squares leave its range are scaled by a power of two first.  Cost ``2 m n`` flops and one
+    reading.  Memory: three numbers per item, and a copy of what is not contiguous or is out of
+    range, 2**22 entries at a time, of one matrix at least.
 
     Examples
     --------
@@ -98,7 +100,8 @@ def smallest_singular_value(
     failure_prob, rng, max_iter
         Of an operator, as for `spectral_norm`; not used for arrays, where both bounds are certain.
     method : {"auto", "lanczos", "svd"}
-        "svd" writes an operator out; "lanczos" is for operators only.
+        "svd" writes an operator out; "lanczos" is for operators only.  "auto" takes approximate
+        inverses of square arrays up to 64 rows, and "svd" where one is no good.
     matvec_rtol, check_adjoint
         Of an operator, as for `spectral_norm`.
     check_finite : bool
@@ -125,16 +128,27 @@ def smallest_singular_value(
 
     Notes
     -----
-    From LAPACK's ``A ~ U diag(s) V^T``, which is not trusted: with ``rho >= ||A V - U S||_F``, ``du
-    >= ||U^T U - I||_F``, ``dv`` alike, all with the rounding of computing them, Weyl's and
-    Ostrowski's inequalities (Horn and Johnson, Topics in Matrix Analysis, 1991, section 3.3) give
+    "auto": with X an approximate inverse and ``rho >= ||X A - I||_F``, rounding included,
+
+    ``(1 - rho) / ||X|| <= sigma_n <= (1 + rho) / ||X||``,
+
+    for ``||X A v|| >= 1 - rho`` at the last singular vector v and ``X = (I + R) A^-1``; ``||X||``
+    lies between the bounds of `spectral_norm`.  rho is about ``n u`` times the condition number;
+    from 2**-10 on, and for arrays that are not square or larger than 64, "svd" takes over.
+
+    "svd": from LAPACK's ``A ~ U diag(s) V^T``, which is not trusted: with ``rho >= ||A V -
+    U S||_F``, ``du >= ||U^T U - I||_F``, ``dv`` alike, all with the rounding of computing them,
+    Weyl's and Ostrowski's inequalities (Horn and Johnson, Topics in Matrix Analysis, 1991, section
+    3.3) give
 
     ``(s_k sqrt(1 - du) - rho) / sqrt(1 + dv) <= sigma_k``,
     ``sigma_k <= (s_k sqrt(1 + du) + rho) / sqrt(1 - dv)``
 
     for every k (Rump, Verified bounds for singular values, BIT 51, 2011).  rho is about ``n u
-    ||A||_F``, so the relative width is that times the condition number.  Cost of a full SVD and
-    ``6 m n min(m, n)`` flops.
+    ||A||_F``, so the relative width is that times the condition number.
+
+    Cost of an inverse, a product and the Gram matrices' ``3 n^3`` flops; or of a full SVD and ``6 m
+    n min(m, n)``.
 
     Examples
     --------
@@ -155,7 +169,8 @@ def smallest_singular_value(
             solve=solve,
         )  # fmt: skip
     array, dtype = _matrices(a, matvec_rtol, method, solve)
-    return _bounded(array, dtype, "svd", rtol, check_finite, _smallest)
+    compute = partial(_smallest, method=method)
+    return _bounded(array, dtype, "svd", rtol, check_finite, compute)
 
 
 def condition_number(
@@ -185,8 +200,8 @@ def condition_number(
 
     Notes
     -----
-    The quotient of the enclosures of both singular values that `smallest_singular_value` describes,
-    at the same cost.
+    The quotient of the enclosures of both singular values; the smallest as
+    `smallest_singular_value` describes, the largest by "gram" of `spectral_norm` or the same SVD.
 
     Examples
     --------
@@ -205,7 +220,8 @@ def condition_number(
             solve=solve,
         )  # fmt: skip
     array, dtype = _matrices(a, matvec_rtol, method, solve)
-    return _bounded(array, dtype, "svd", rtol, check_finite, _condition)
+    compute = partial(_condition, method=method)
+    return _bounded(array, dtype, "svd", rtol, check_finite, compute)
 
 
 def _options(rtol, failure_prob, max_iter):
@@ -236,102 +252,82 @@ def _bounded(array, dtype, method, rtol, check_finite, compute):
     """`compute` on blocks of scaled float64 items, tall: its (3, B) bounds, times 2**exponent."""
     batch, (m, n) = array.shape[:-2], array.shape[-2:]
     n_items = math.prod(batch)
-    tall = np.swapaxes(array, -1, -2) if m < n else array
+    is_frobenius = compute is _frobenius
+    tall = np.swapaxes(array, -1, -2) if m < n and not is_frobenius else array
     items = tall.reshape(n_items, *tall.shape[-2:])
     scaled = Scaled.zeros(n_items)
     step = max(1, BLOCK_ENTRIES // max(1, m * n))
     for begin in range(0, n_items if m * n else 0, step):
-        block = contiguous(items[begin : begin + step], np.float64)
-        if compute is _frobenius and (plain := _plain_frobenius(block)) is not None:
-            scaled.bounds[:, begin : begin + step] = plain
-            continue
-        peak = np.abs(block).max(axis=(1, 2))
+        block = items[begin : begin + step]
+        index = slice(begin, begin + step)
+        if is_frobenius:
+            scaled.bounds[:, index], odd = _plain_frobenius(contiguous(block, dtype))
+            if not odd.size:
+                continue
+            block, index = block[odd], begin + odd
+        block = contiguous(block, np.float64)
+        peak = np.abs(block).reshape(len(block), m * n).max(axis=1)
         is_finite = np.isfinite(peak)
         exponent = np.where(is_finite, np.frexp(peak)[1], 0).astype(np.int64)
-        usable = np.where(is_finite[:, None, None], block, 0.0)
-        rank = np.minimum(*((usable != 0).any(axis=i).sum(axis=1) for i in (1, 2)))  # at most this
+        usable = block if is_finite.all() else np.where(is_finite[:, None, None], block, 0.0)
         with np.errstate(under="ignore"):
-            bounds, power = compute(np.ldexp(usable, -exponent[:, None, None]), rank)
+            bounds, power = compute(np.ldexp(usable, -exponent[:, None, None]), _rank(usable))
         bounds[:, ~is_finite] = np.nan
-        scaled.bounds[:, begin : begin + step] = bounds
-        scaled.exponent[begin : begin + step] = power * exponent
+        scaled.bounds[:, index] = bounds
+        scaled.exponent[index] = power * exponent
     if check_finite and (item := scaled.first_non_finite()) >= 0:
         raise_non_finite(array, batch, item)
     return NormBounds(scaled, dtype=dtype, batch=batch, method=method, rtol=rtol)
 
 
-def _gamma(k):
-    """Bound on k roundings, with room for the few that assemble a bound."""
-    return k * EPS / 2 / (1 - k * EPS / 2) + OUTWARD
-
-
-def _lost(items):
-    """What scaling can have rounded away, as a bound on a norm: entries that became subnormal."""
-    return SMALLEST * math.prod(items.shape[1:])
+def _rank(items):
+    """The number of nonzero rows or columns, whichever is less: at least the rank."""
+    if items.all():
+        return np.full(len(items), min(items.shape[1:]))
+    return np.minimum(*((items != 0).any(axis=i).sum(axis=1) for i in (1, 2)))
 
 
 def _plain_frobenius(items):
-    """(3, B) bounds without scaling, to the same digits; None if an item is out of that range."""
-    square = np.einsum("bij,bij->b", items, items)
+    """(3, B) bounds without scaling, to the same digits, and the items out of that range."""
+    square, odd = sum_squares(items), NOTHING
     if not (square.min() > PLAIN_SQUARES[0] and square.max() < PLAIN_SQUARES[1]):  # NaN is out too
-        return None
-    value, error = np.sqrt(square), _gamma(math.prod(items.shape[1:]) + 2)
-    return np.array([value * (1 - error), value, value * (1 + error)])
+        odd = np.flatnonzero(~((square > PLAIN_SQUARES[0]) & (square < PLAIN_SQUARES[1])))
+        square[odd] = 1.0  # replaced by the caller
+    return _widened(np.sqrt(square), math.prod(items.shape[1:])), odd
+
+
+def _widened(value, n_entries):
+    """(3, B) bounds around Frobenius norms of so many entries."""
+    error = gamma(n_entries + 2)
+    bounds = np.empty((3, len(value)))
+    for row, factor in zip(bounds, (1 - error, 1.0, 1 + error), strict=True):
+        np.multiply(value, factor, out=row)
+    return bounds
 
 
 def _frobenius(items, _rank):
     """(3, B) bounds and 1, the power of the scale that they carry."""
-    value = np.sqrt(np.einsum("bij,bij->b", items, items))
+    value = np.sqrt(sum_squares(items))
     # what scaling and squaring lose to underflow is far below one rounding of a norm above 1/2
-    error = _gamma(math.prod(items.shape[1:]) + 2)
-    bounds = np.array([value * (1 - error), value, value * (1 + error)])
-    return np.where(value > 0, bounds, 0.0), 1
+    return np.where(value > 0, _widened(value, math.prod(items.shape[1:])), 0.0), 1
 
 
-def _enclosures(items, rank):
-    """Enclosures (lower, value, upper), each (B, n), of the singular values of tall items."""
-    m, n = items.shape[1:]
-    u, s, vt = np.linalg.svd(items, full_matrices=False)
-    v = np.swapaxes(vt, 1, 2)
-    eye = np.eye(n)
-
-    def length(x):
-        return np.sqrt(np.einsum("bij,bij->b", x, x)) * (1 + _gamma(math.prod(x.shape[1:]) + 2))
-
-    in_rows, in_columns = _gamma(n + 4), _gamma(m + 4)
-    us = u * s[:, None, :]
-    rho = length(items @ v - us) * (1 + OUTWARD)
-    rho += in_rows * length(items) * length(v) + OUTWARD * length(us) + 2 * _lost(items)
-    du = length(np.swapaxes(u, 1, 2) @ u - eye) * (1 + OUTWARD) + in_columns * length(u) ** 2
-    dv = length(vt @ v - eye) * (1 + OUTWARD) + in_rows * length(v) ** 2
-    du, dv, rho = du[:, None], dv[:, None], rho[:, None] * (1 + OUTWARD)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        lower = (s * np.sqrt(1 - du) * (1 - OUTWARD) - rho) / np.sqrt(1 + dv)
-        upper = (s * np.sqrt(1 + du) + rho) / np.sqrt(1 - dv)
-    lower = np.fmax(lower * (1 - OUTWARD), 0.0)  # also where LAPACK's factors are no use
-    upper = np.where((du < 1) & (dv < 1), upper * (1 + OUTWARD), np.inf)
-    is_zero = np.arange(n) >= rank[:, None]
-    is_noise = is_zero | ((lower == 0) & (s <= max(m, n) * EPS * s[:, :1]))
-    lower, upper = np.where(is_zero, 0.0, lower), np.where(is_zero, 0.0, upper)
-    return lower, np.where(is_noise, 0.0, np.clip(s, lower, upper)), upper
-
-
-def _smallest(items, rank):
+def _smallest(items, rank, method):
     """(3, B) bounds and 1, the power of the scale that they carry."""
-    return np.array([ends[:, -1] for ends in _enclosures(items, rank)]), 1
+    return extremes(items, rank, method, is_largest_wanted=False)[1], 1
 
 
-def _condition(items, rank):
+def _condition(items, rank, method):
     """(3, B) bounds and 0: the scale cancels."""
-    lower, value, upper = _enclosures(items, rank)
+    largest, smallest = extremes(items, rank, method)
     with np.errstate(divide="ignore", invalid="ignore"):
         bounds = np.array(
             [
-                np.fmax(lower[:, 0] / upper[:, -1] * (1 - OUTWARD), 1.0),
-                value[:, 0] / value[:, -1],
-                upper[:, 0] / lower[:, -1] * (1 + OUTWARD),
+                np.fmax(largest[0] / smallest[2] * (1 - OUTWARD), 1.0),
+                largest[1] / smallest[1],
+                largest[2] / smallest[0] * (1 + OUTWARD),
             ]
         )
-    bounds = np.where(upper[:, -1] == 0, np.inf, bounds)
+    bounds = np.where(smallest[2] == 0, np.inf, bounds)
     bounds[1] = np.clip(bounds[1], bounds[0], bounds[2])
     return bounds, 0

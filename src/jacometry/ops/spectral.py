@@ -8,7 +8,8 @@ from scipy import special
 from .. import _backend, _kernels, _threads
 from .._validate import as_array, choice, common_dtype, contiguous, count, real_scalar
 from . import _spectral_operator
-from ._norm_bounds import EPS, NormBounds, Scaled, raise_non_finite
+from ._direct_norms import GRAM_MAX_SIZE, NOT_CONVERGED, gram_bounds, sum_squares
+from ._norm_bounds import EPS, LOWER, PROBABLE_UPPER, NormBounds, Scaled, raise_non_finite
 from ._operator_products import is_operator, require_no_matvec_rtol
 from .conditioning import condition_number as condition_number
 from .conditioning import frobenius_norm as frobenius_norm
@@ -21,16 +22,17 @@ from .radius import spectral_radius as spectral_radius
 
 METHODS = ("auto", "lanczos", "gram", "svd")
 
-# Where the direct method gives way to Lanczos: the short side, and entries of one matrix.  Chosen
+# Where the direct method gives way to Lanczos beside GRAM_MAX_SIZE: entries of one matrix.  Chosen
 # by shape alone, so that no result depends on how a batch is cut.
-GRAM_MAX_SIZE = 64
 GRAM_MAX_ENTRIES = 2**18
 
 # Steps of Lanczos unless max_iter says otherwise; the basis of so many vectors is kept.
 MAX_ITER = 500
 
-# JM_NOT_CONVERGED: the bounds of an item are wider than asked.
-NOT_CONVERGED = 2
+FLOAT32_UNIT = 2.0**-24
+# Entries of a float64 matrix from which Lanczos, if rtol allows, reads it rounded to float32: it
+# does not fit a cache of 2 MB.
+NARROW_ENTRIES = 2**18
 
 # Failure probability below which the leading term of the incomplete beta function is exact to
 # rounding.
@@ -109,10 +111,10 @@ def spectral_norm(
     multiplies the bounds by 2**k, bit for bit.
 
     "gram" takes the largest eigenvalue of the Gram matrix of the shorter side by
-    tridiagonalisation. Above, ``theta I - G`` is proved positive semidefinite by Cholesky's
+    tridiagonalisation. Above, ``theta I - G = L D L^T`` is proved positive semidefinite by that
     factorisation and its rounding bound (Rump, Verification of positive definiteness, BIT 46,
-    2006).  Below, with L that factor and ``L^T v = w``, the norm's square is at least ``theta -
-    (||w|| / ||v||)^2`` less its rounding, for any w; the one taken comes from a step of inverse
+    2006).  Below, with ``D^(1/2) L^T v = w``, the norm's square is at least ``theta - (||w|| /
+    ||v||)^2`` less its rounding, for any w; the one taken comes from a step of inverse
     iteration, two in float32, whose start adapts to L, so that multiple singular values and
     symmetric vectors are no exception.  Relative width about ``u n^2`` in either direction at
     worst, u the unit roundoff; the value itself is good to a few u.  Cost ``m n^2 + 2 n^3`` flops,
@@ -127,7 +129,10 @@ def spectral_norm(
     recurrence is taken as a backward error.  Cost ``4 m n`` flops and one reading of A per step;
     memory ``max_iter * min(m, n)`` numbers per thread.
 
-    float32 items whose rounding is too coarse for `rtol` are repeated in float64.
+    float32 items whose rounding is too coarse for `rtol` are repeated in float64.  float64 matrices
+    of 2**18 entries or more are first rounded to float32 where `rtol` allows (1e-2 up to n of some
+    thousands), which halves what is read; both bounds are then moved by ``u ||A||_F``, u that of
+    float32, so that they are those of A.
 
     "svd": the bound is ``4 max(m, n) eps`` relative, the form LAPACK documents without its
     constant, so neither side is marked certain.
@@ -190,7 +195,7 @@ def spectral_norm(
     elif method == "svd":
         scaled = _svd(items)
     elif method == "gram":
-        scaled = _gram(items, inner_rtol, n_threads)
+        scaled = gram_bounds(items, inner_rtol, n_threads)
     else:
         starts = rng.standard_normal((n_items, size))
         log_level = _log_level(size, failure_prob)
@@ -217,50 +222,72 @@ def _log_level(n, failure_prob):
     return -0.5 * float(np.log(special.betaincinv(0.5, (n - 1) / 2, failure_prob)))
 
 
-def _gram(items, rtol, n_threads):
-    n_items, dtype = len(items), items.dtype
-    bounds, ends = np.empty((3, n_items)), np.empty((3, n_items), dtype)
-    exponent, status = np.empty(n_items, np.int64), np.empty(n_items, np.intc)
-    scaled = Scaled(bounds, exponent, ends=ends)
+def _lanczos(items, starts, rtol, log_level, max_iter, n_threads):
+    options = rtol, log_level, max_iter, n_threads
     if _backend.is_reference():
-        reference = _backend.reference("spectral")
-        for i, item in enumerate(items):
-            bounds[:, i], exponent[i] = reference.spectral_norm_gram(item)
-        scaled.ends = None
-        return scaled
-    is_float64 = dtype == np.float64
-    _kernels.spectral_norm_gram(
-        int(is_float64), items, rtol, bounds, ends, exponent, status, n_threads
-    )
-    if not is_float64 and (again := np.flatnonzero(status == NOT_CONVERGED)).size:
-        scaled.put(again, _gram(items[again].astype(np.float64), rtol, n_threads))
+        reference, found = _backend.reference("spectral"), []
+        for item, start in zip(items, starts, strict=True):
+            found.append(reference.spectral_norm_lanczos(item, start, rtol, log_level, max_iter))
+        bounds, exponent, n_iter = (np.array(field) for field in zip(*found, strict=True))
+        return Scaled(bounds.T.copy(), exponent.astype(np.int64), n_iter.astype(np.int64))
+    if items.dtype == np.float32:
+        scaled, status = _run_lanczos(items, starts, *options)
+        # a run that used up its steps was not stopped by rounding
+        limit = max_iter if max_iter < items.shape[-1] else max_iter + 1
+        again = np.flatnonzero((status == NOT_CONVERGED) & (scaled.n_iter < limit))
+    elif items[0].size >= NARROW_ENTRIES and _narrow_width(*items.shape[1:]) <= rtol / 2:
+        scaled, again = _lanczos_of_rounded(items, starts, *options)
+    else:
+        return _run_lanczos(items, starts, *options)[0]
+    if again.size:
+        wide = contiguous(items[again], np.float64)
+        scaled.put(again, _run_lanczos(wide, contiguous(starts[again], np.float64), *options)[0])
     return scaled
 
 
-def _lanczos(items, starts, rtol, log_level, max_iter, n_threads):
+def _run_lanczos(items, starts, rtol, log_level, max_iter, n_threads):
+    """The kernel's bounds, and its statuses."""
     n_items = len(items)
     bounds, status = np.empty((n_items, 4)), np.empty(n_items, np.intc)
     exponent, n_iter = np.empty((2, n_items), np.int64)
-    scaled = Scaled(bounds.T, exponent, n_iter)
-    if _backend.is_reference():
-        reference = _backend.reference("spectral")
-        for i, item in enumerate(items):
-            found = reference.spectral_norm_lanczos(item, starts[i], rtol, log_level, max_iter)
-            bounds[i], exponent[i], n_iter[i] = found
-        return scaled
-    is_float64 = items.dtype == np.float64
     _kernels.spectral_norm_lanczos(
-        int(is_float64), items, starts, rtol, log_level, max_iter, bounds, exponent, n_iter, status,
-        n_threads,
+        int(items.dtype == np.float64), items, starts, rtol, log_level, max_iter, bounds, exponent,
+        n_iter, status, n_threads,
     )  # fmt: skip
-    if not is_float64:
-        # a run that used up its steps was not stopped by rounding
-        limit = max_iter if max_iter < items.shape[-1] else max_iter + 1
-        again = np.flatnonzero((status == NOT_CONVERGED) & (n_iter < limit))
-        if again.size:
-            wide, own = items[again].astype(np.float64), contiguous(starts[again], np.float64)
-            scaled.put(again, _lanczos(wide, own, rtol, log_level, max_iter, n_threads))
-    return scaled
+    return Scaled(bounds.T, exponent, n_iter), status
+
+
+def _narrow_width(m, n):
+    """What forming products in float32 adds to the width of a usual matrix' bounds, or more.
+
+    The squared norm is off by some ``(m / 64 + n / 16 + 96) u ||A||_F^2``; a Gaussian matrix has
+    ``||A||_F^2 = n ||A||^2 / 4``.
+    """
+    return (m / 64 + n / 16 + 96) * FLOAT32_UNIT * n / 8
+
+
+def _lanczos_of_rounded(items, starts, rtol, log_level, max_iter, n_threads):
+    """Bounds of float64 items from Lanczos on their roundings to float32, half as much to read.
+
+    Either bound moves by ``||A - fl(A)|| <= u ||A||_F``.  Also the items for which it did not do.
+    """
+    peak = np.maximum(items.max(axis=(1, 2)), -items.min(axis=(1, 2)))
+    is_finite = np.isfinite(peak)
+    exponent = np.where(is_finite, np.frexp(peak)[1], 0).astype(np.int64)
+    narrow = np.empty(items.shape, np.float32)
+    with np.errstate(under="ignore", over="ignore", invalid="ignore"):
+        for item, e, to in zip(items, exponent, narrow, strict=True):
+            np.ldexp(item, -e, out=to, casting="same_kind")
+    scaled, _ = _run_lanczos(narrow, starts, rtol, log_level, max_iter, n_threads)
+    bounds = np.ldexp(scaled.bounds, scaled.exponent)
+    # entries that underflow in float32 are far below the spare part of this
+    moved = FLOAT32_UNIT * (1 + 2.0**-20) * np.sqrt(sum_squares(narrow, n_threads))
+    bounds[LOWER] = np.fmax(bounds[LOWER] - moved, 0.0) * (1 - 4 * EPS)
+    bounds[PROBABLE_UPPER:] = (bounds[PROBABLE_UPPER:] + moved) * (1 + 4 * EPS)
+    bounds[:, ~is_finite] = np.nan
+    upper = bounds[PROBABLE_UPPER:].min(axis=0)
+    again = np.flatnonzero(is_finite & ~(upper <= bounds[LOWER] * (1 + rtol)))
+    return Scaled(bounds, exponent, scaled.n_iter), again
 
 
 def _svd(items):

@@ -64,3 +64,9 @@ def spectral_norm_lanczos(a, start, rtol, log_level, max_iter):
     k = int(np.argmax(within)) if within.any() else len(lower) - 1
     bounds = [lower[k] * (1 - error), min(lower[k], cap), upper[k], cap * (1 + error)]
     return np.array(bounds), int(exponent), k + 1
+
+
+def sum_squares(a):
+    """Sums of squares over all axes but the first, in float64."""
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+        return (np.asarray(a, np.float64) ** 2).sum(axis=tuple(range(1, np.ndim(a))))
