@@ -261,7 +261,11 @@ def _bounded(array, dtype, method, rtol, check_finite, compute):
         block = items[begin : begin + step]
         index = slice(begin, begin + step)
         if is_frobenius:
-            scaled.bounds[:, index], odd = _plain_frobenius(contiguous(block, dtype))
+            bounds, odd = _plain_frobenius(contiguous(block, dtype))
+            if not odd.size and step >= n_items and dtype == np.float64:  # the usual case, at once
+                scaled = Scaled(bounds, scaled.exponent, ends=bounds)
+                break
+            scaled.bounds[:, index] = bounds
             if not odd.size:
                 continue
             block, index = block[odd], begin + odd
