@@ -5,11 +5,25 @@
 
 #include "kernels/chain_step.inc.h"
 
+#include "kernels/product_block.inc.h"
+
+#include "kernels/product_run.inc.h"
+
+#include "kernels/product_registers.inc.h"
+
+#include "kernels/product_lanes.inc.h"
+
 #include "kernels/chain_product.inc.h"
+
+#include "kernels/vector_rows.inc.h"
 
 #include "kernels/chain_vectors.inc.h"
 
 #include "kernels/lyapunov_columns.inc.h"
+
+#include "kernels/lyapunov_lanes.inc.h"
+
+#include "kernels/lyapunov_panels.inc.h"
 
 #include "kernels/chain_lyapunov.inc.h"
 
@@ -18,6 +32,10 @@
 #include "kernels/chain_svdvals.inc.h"
 
 #include "kernels/svdvals_lanes.inc.h"
+
+#include "kernels/svdvals_sweep.inc.h"
+
+#include "kernels/svdvals_kernels.inc.h"
 
 #include "kernels/moments.inc.h"
 

@@ -70,7 +70,7 @@ PERTURBATIONS = [
     ),
     Perturbation(
         "chain_product",
-        "chain_product.inc.h",
+        "product_registers.inc.h",
         "    *exponent = e;",
         "    *exponent = e + 1;",
     ),
@@ -88,14 +88,14 @@ PERTURBATIONS = [
     ),
     Perturbation(
         "chain_product",
-        "chain_product.inc.h",
+        "product_lanes.inc.h",
         "exponent[l] = exponents[l];",
         "exponent[l] = exponents[0];",
     ),
     # The shortcut's sign; a log-norm in the wrong unit; slopes of the wrong vector.
     Perturbation(
         "chain_jvp",
-        "chain_vectors.inc.h",
+        "vector_rows.inc.h",
         "JM_FMADD(JM_SPLAT(job->shortcut), JM_LOAD(original",
         "JM_FMADD(JM_SPLAT(-job->shortcut), JM_LOAD(original",
     ),
@@ -107,9 +107,22 @@ PERTURBATIONS = [
     ),
     Perturbation(
         "chain_jvp",
-        "chain_vectors.inc.h",
+        "vector_rows.inc.h",
         "job->slopes + job->sample[row + r] * job->slopes_stride + col",
         "job->slopes + job->sample[row] * job->slopes_stride + col",
+    ),
+    # A dot product that loses a vector of W; a column of W in the wrong lane.
+    Perturbation(
+        "chain_jvp",
+        "vector_rows.inc.h",
+        "for (ptrdiff_t k = 0; k < job->in_pad; k += JM_VW) {",
+        "for (ptrdiff_t k = JM_VW; k < job->in_pad; k += JM_VW) {",
+    ),
+    Perturbation(
+        "chain_jvp",
+        "vector_rows.inc.h",
+        "items[l] = weights + (whole + l) * step->row_stride;",
+        "items[l] = weights + whole * step->row_stride;",
     ),
     # F instead of its transpose; an exponent left out.
     Perturbation(
@@ -127,7 +140,7 @@ PERTURBATIONS = [
     # A share taken out that is too small; an exponent left out of the growth.
     Perturbation(
         "lyapunov_spectrum",
-        "chain_lyapunov.inc.h",
+        "lyapunov_panels.inc.h",
         "share[i][v] *= JM_SPLAT(inverse[i]);",
         "share[i][v] *= JM_SPLAT(inverse[i] * (JM_T)0.99);",
     ),

@@ -9,7 +9,7 @@
 
 #include "check.h"
 
-enum { MAX_LAYERS = 5, MAX_WIDTH = 65, N_SAMPLES = 2, MAX_VECTORS = 130 };
+enum { MAX_LAYERS = 5, MAX_WIDTH = 65, N_SAMPLES = 2, MAX_VECTORS = 258 };
 
 /* Where long double is software of 113 bits (aarch64), every third size. */
 enum { SIZE_STEP = LDBL_MANT_DIG > 64 ? 3 : 1 };

@@ -7,6 +7,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from common import run_python
 
 import jacometry as jm
 from jacometry.reference import chain_spectra as reference
@@ -433,3 +434,23 @@ def test_a_non_finite_entry_is_named_by_sample_and_layer(isa, dtype, rng, bad):
     assert np.isnan(got.values[1]).all()
     assert np.isnan(got.error[1]).all()
     assert np.isfinite(got.values[[0, 2]]).all()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads the peak from the process's own status")
+def test_memory_beyond_the_results_does_not_grow_with_batch_or_depth():
+    """Shared weights and slopes that are a broadcast view: 32 MB if they were written out."""
+    code = """
+import numpy as np, jacometry as jm
+def peak():
+    with open("/proc/self/status") as lines:
+        return 1024 * next(int(x.split()[1]) for x in lines if x.startswith("VmHWM"))
+B, L, n = 1_000, 250, 16
+w = np.linalg.qr(np.random.default_rng(0).standard_normal((L, n, n)))[0]
+s = np.broadcast_to(np.random.default_rng(1).uniform(0.5, 1, (L, n)), (B, L, n))
+jm.chain_log_svdvals(w, slopes=s[:64], n_threads=1)
+before = peak()
+found = jm.chain_log_svdvals(w, slopes=s, n_threads=1)
+print(peak() - before - found.values.nbytes - found.error.nbytes)
+"""
+    # The store of layers and the rest of the workspace were there before; 4 MB for the allocator.
+    assert int(run_python(code)[0]) < 4e6
