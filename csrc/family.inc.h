@@ -39,6 +39,8 @@
 
 #include "kernels/moments.inc.h"
 
+#include "kernels/correlation.inc.h"
+
 #include "kernels/spectral.inc.h"
 
 #include "kernels/spectral_eigenvalue.inc.h"

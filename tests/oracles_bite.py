@@ -49,6 +49,7 @@ ORACLE_TESTS = {
     ),
     "gaussian_moments": ("test_moments.py", "gaussian_moments_agree_with_the_oracle"),
     "variance_map": ("test_moments.py", "variance_map_agrees_with_the_oracle"),
+    "two_point_table": ("test_correlations.py", "table_agrees_with_the_oracle"),
     "spectral_norm_gram": ("test_spectral.py", "gram_value_agrees_with_the_oracle"),
     "sum_squares": ("test_conditioning.py", "sums_of_squares_agree_with_the_oracle"),
     "spectral_norm_lanczos": ("test_spectral.py", "lanczos_agrees_with_the_textbook_oracle"),
@@ -205,6 +206,19 @@ PERTURBATIONS = [
         "moments.inc.h",
         "out[from + i] = w * moments.phi2[i] * w + b * b;",
         "out[from + i] = w * moments.phi2[i] + b * b;",
+    ),
+    # A piece of s that begins where the one before does; the other sign's means.
+    Perturbation(
+        "two_point_table",
+        "correlation.inc.h",
+        "piece > 0 ? ldexp(0.5, piece) : 0.0;",
+        "piece > 0 ? ldexp(0.25, piece) : 0.0;",
+    ),
+    Perturbation(
+        "two_point_table",
+        "correlation.inc.h",
+        "signbit(near) ? 2 : 0;",
+        "near < 0.0 ? 0 : 2;",
     ),
     # The norm from its square; a row of B; the eigenvalue (what is left is the Frobenius norm); the
     # quotient that the lower bound rests on.

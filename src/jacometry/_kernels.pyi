@@ -105,6 +105,19 @@ def gaussian_moments(
     moments: Any,
     n_threads: int,
 ) -> bool: ...
+def two_point_table(
+    dtype: int,
+    coefficients: np.ndarray,
+    patches: np.ndarray,
+    n_octaves: int,
+    low_octave: int,
+    first_log2: int,
+    q: np.ndarray,
+    near: np.ndarray,
+    which: int,
+    out: np.ndarray,
+    n_threads: int,
+) -> bool: ...
 def variance_map(
     dtype: int,
     activation_id: int,

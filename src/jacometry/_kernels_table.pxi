@@ -68,6 +68,16 @@ cdef extern from "jm_kernels.h" nogil:
         Py_ssize_t sigma_w_stride
         Py_ssize_t sigma_b_stride
 
+    ctypedef struct jm_two_point_table:
+        const double *coefficients
+        const int32_t *patches
+        Py_ssize_t n_octaves
+        int low_octave
+        int first_log2
+
+ctypedef int (*two_point_table_t)(
+    const jm_two_point_table *, const void *, const void *, int, void *, Py_ssize_t,
+    Py_ssize_t) noexcept nogil
 ctypedef int (*gaussian_moments_t)(
     const jm_activation *, const void *, const jm_moments *, Py_ssize_t, Py_ssize_t) noexcept nogil
 ctypedef int (*variance_map_t)(
@@ -136,6 +146,7 @@ cdef extern from "jm_kernels.h" nogil:
         sum_squares_t sum_squares[2]
         gaussian_moments_t gaussian_moments[2]
         variance_map_t variance_map[2]
+        two_point_table_t two_point_table[2]
 
     const jm_table *jm_tables[]
     int jm_n_tables()

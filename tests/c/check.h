@@ -49,6 +49,7 @@ void test_chain_vectors(const jm_table *table, int dtype);
 void test_lyapunov_spectrum(const jm_table *table, int dtype);
 void test_chain_svdvals(const jm_table *table, int dtype);
 void test_moments(const jm_table *table, int dtype);
+void test_correlation(const jm_table *table, int dtype);
 void test_spectral(const jm_table *table, int dtype);
 
 #endif

@@ -106,6 +106,7 @@ int main(int n_arguments, char **arguments) {
             test_lyapunov_spectrum(table, dtype);
             test_chain_svdvals(table, dtype);
             test_moments(table, dtype);
+            test_correlation(table, dtype);
             test_spectral(table, dtype);
             printf("%-8s float%d: %ld checks\n", table->isa, dtype == JM_F64 ? 64 : 32,
                    n_passed + n_failed - before);

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from scipy import special
 
-from jacometry import JacometryWarning
-from jacometry.activations import Activation, get, leaky_relu
+from jacometry import JacometryWarning, _kernels
+from jacometry.activations import Activation, get
 from jacometry.ops.correlations import correlation_map, decorrelation, dual_activation
 from jacometry.ops.moments import gaussian_moments, variance_map
+from jacometry.reference import correlations as reference
 
 ROOT2 = math.sqrt(2.0)
 
@@ -20,34 +21,73 @@ def unknown(name):
     return Activation(activation.phi, activation.dphi, activation.d2phi, kinks=activation.kinks)
 
 
-def elu():
-    return Activation(
-        lambda x: np.where(x > 0, x, np.expm1(np.minimum(x, 0))),
-        lambda x: np.where(x > 0, 1.0, np.exp(np.minimum(x, 0))),
-        lambda x: np.where(x > 0, 0.0, np.exp(np.minimum(x, 0))),
-        kinks=(0.0,),
-        name="elu",
-    )
-
-
-def hard_tanh():
-    return Activation(
-        lambda x: np.clip(x, -1, 1),
-        lambda x: (np.abs(x) < 1) * 1.0,
-        np.zeros_like,
-        kinks=(-1.0, 1.0),
-        name="hard_tanh",
-    )
-
-
 ACTIVATIONS = {
     **{name: get(name) for name in ("identity", "relu", "leaky_relu", "tanh", "sigmoid", "erf")},
     "gelu": get("gelu"),
-    "elu": elu(),
-    "hard_tanh": hard_tanh(),
+    "elu": get("elu"),
+    "hard_tanh": get("hard_tanh"),
 }
 ALL = pytest.mark.parametrize("name", ACTIVATIONS)
 COMPLEMENTS = np.array([0, 1e-300, 1e-14, 1e-6, 0.01, 0.3, 0.5, 0.8, 1, 1.2, 1.5, 1.9, 2 - 1e-9, 2])
+
+
+@pytest.mark.parametrize("n_items", [0, 1, 5, 300])
+@pytest.mark.parametrize("which", [0, 1])
+def test_the_table_agrees_with_the_oracle(isa, dtype, rng, n_items, which):
+    n_octaves, low_octave, first_log2 = 6, -2, -1
+    n_patches = n_octaves + sum(2 + max(0, low_octave + i - first_log2) for i in range(n_octaves))
+    coefficients = np.zeros((n_patches, 4, 20, 24))
+    coefficients[..., :20] = rng.standard_normal((n_patches, 4, 20, 20))
+    patches = rng.permutation(n_patches).astype(np.int32)
+    patches[patches % 6 == 0] = -1
+    table = coefficients, patches, n_octaves, low_octave, first_log2
+    q = 4.0 ** rng.uniform(low_octave, low_octave + n_octaves, n_items)
+    near = rng.choice([-1, 1], n_items) * rng.choice([1, 1e-3, 1e-12], n_items)
+    near *= rng.uniform(size=n_items)
+    near[:1] = -0.0
+    q, near = q.astype(dtype), near.astype(dtype)
+    out = np.empty(n_items, dtype)
+    is_lacking = _kernels.two_point_table(int(dtype == np.float64), *table, q, near, which, out, 1)
+    expected = [
+        reference.two_point_table(*table, float(a), float(b), which)
+        for a, b in zip(q, near, strict=True)
+    ]
+    assert is_lacking == (None in expected)
+    # A place in a patch is good to 4 u, which a term of degree n multiplies by n**2.
+    u = 2.0**-53
+    size = np.abs(coefficients).sum(axis=(2, 3)).max()
+    tolerance = (4 * u * 2 * 20**2 + (2.0**-24 if dtype == np.float32 else 0)) * size
+    for value, other in zip(out, expected, strict=True):
+        assert np.isnan(value) if other is None else abs(value - other) <= tolerance
+
+
+MATH = {
+    "tanh": (math.tanh, lambda x: math.cosh(x) ** -2 if abs(x) < 300 else 0.0, ()),
+    "elu": (
+        lambda x: x if x > 0 else math.expm1(x),
+        lambda x: 1.0 if x > 0 else math.exp(x),
+        (0.0,),
+    ),
+    "hard_tanh": (
+        lambda x: min(1.0, max(-1.0, x)),
+        lambda x: float(-1 < x < 1),
+        (-1.0, 1.0),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", MATH)
+@pytest.mark.parametrize(("q", "e"), [(1.0, 0.3), (30.0, 1e-3), (0.01, 1.7)])
+def test_the_means_agree_with_adaptive_quadrature(name, q, e):
+    phi, dphi, kinks = MATH[name]
+    expected = reference.two_point_mean(phi, kinks, q, 2 * q, e)
+    found = dual_activation(name, e, q, 2 * q, complement=True)
+    assert found == pytest.approx(expected, rel=1e-9)
+    expected = reference.two_point_mean(dphi, kinks, q, q, e)
+    found = dual_activation(name, e, q, derivative=1, complement=True)
+    assert found == pytest.approx(expected, rel=1e-9)
+    expected = reference.decorrelation(phi, dphi, kinks, e, q)
+    assert decorrelation(name, e, q) == pytest.approx(expected, rel=1e-9)
 
 
 @pytest.mark.parametrize("name", ["relu", "leaky_relu", "erf", "identity"])
@@ -222,7 +262,14 @@ def test_shapes_and_dtypes_are_those_of_the_arguments():
     np.testing.assert_array_equal(decorrelation("tanh", single(0.25), q), wide.astype(single))
 
 
-def test_an_item_does_not_depend_on_its_neighbours(rng):
+@pytest.mark.parametrize("n_threads", [2, 3])
+def test_the_means_do_not_depend_on_threads(isa, rng, n_threads):
+    e, q = rng.uniform(0, 2, 20_001), rng.lognormal(size=20_001)
+    one = decorrelation("tanh", e, q, n_threads=1)
+    np.testing.assert_array_equal(decorrelation("tanh", e, q, n_threads=n_threads), one)
+
+
+def test_an_item_does_not_depend_on_its_neighbours(isa, rng):
     c, q = rng.uniform(-1, 1, 60), rng.lognormal(sigma=2, size=60)
     for name in ("tanh", "elu"):
         together = dual_activation(ACTIVATIONS[name], c, q, derivative=1)

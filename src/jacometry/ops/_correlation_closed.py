@@ -9,7 +9,7 @@ import math
 import numpy as np
 
 # enum jm_activation_id
-_IDENTITY, _LEAKY_RELU, _ERF = 0, 1, 4
+_IDENTITY, _LEAKY_RELU, _ERF = 0, 1, 2
 
 
 def dual(activation, derivative, q1, q2, near):

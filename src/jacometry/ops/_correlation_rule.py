@@ -42,6 +42,9 @@ _FAR = 30.0
 _NEGLIGIBLE = 1e-17
 
 
+_USUAL = Resolution()
+
+
 @functools.cache
 def _legendre():
     """Nodes and weights on [-1, 1], and the matrix of integrals from -1 to each node."""
@@ -222,13 +225,13 @@ def _sides(activation, q1, q2, near, resolution):
     return (*sides, sign, a.ravel(), weights.ravel())
 
 
-def two_point_mean(activation, order, q1, q2, near, resolution=Resolution()):
+def two_point_mean(activation, order, q1, q2, near, resolution=_USUAL):
     """``E f(u1) f(u2)`` of the derivative f of that order, c = +-(1 - |near|) with near's sign."""
     first, second, sign, a, weights = _sides(activation, q1, q2, near, resolution)
     return float(np.sum(weights * first.mean(order, a) * second.mean(order, sign * a)))
 
 
-def two_point_distance(activation, q1, q2, near, scales, resolution=Resolution()):
+def two_point_distance(activation, q1, q2, near, scales, resolution=_USUAL):
     """``E (f1 phi(u1) - f2 phi(u2))**2`` for scales (f1, f2)."""
     first, second, sign, a, weights = _sides(activation, q1, q2, near, resolution)
     f1, f2 = scales
@@ -249,7 +252,7 @@ def jumps(activation):
     return kinks[is_jump], rises[is_jump]
 
 
-def curvature_mean(activation, q1, q2, near, resolution=Resolution()):
+def curvature_mean(activation, q1, q2, near, resolution=_USUAL):
     """``E phi''(u1) phi''(u2)``, a jump of the slope counting as a delta function."""
     kinks, rises = jumps(activation)
     mean = two_point_mean(activation, 2, q1, q2, near, resolution)

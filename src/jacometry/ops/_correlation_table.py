@@ -15,14 +15,16 @@ from collections import OrderedDict
 
 import numpy as np
 
+from .. import _kernels
 from .._status import JacometryWarning
 from . import _correlation_rule as rule
 
-N = 20
+N = 20  # coefficients in either direction, stored in rows of
+_ROW = 24
 _N_HERMITE = 56
 # Octaves of sqrt(q) and of t.  Below the lowest q nothing changes any more.
-_LOW_OCTAVE, _HIGH_OCTAVE = -61, 63
-LOW_Q, HIGH_Q = 2.0**-120, 2.0**127
+_LOW_OCTAVE, _N_OCTAVES = -61, 125
+LOW_Q, HIGH_Q = 4.0 ** (_LOW_OCTAVE + 1), 4.0 ** (_LOW_OCTAVE + _N_OCTAVES) / 2
 # The first piece of s ends at 2 to this power, or at the octave's lower end; the others double.  An
 # activation that varies faster gets a lower one.
 _FIRST_LOG2, _LEAST_FIRST_LOG2 = -1, -8
@@ -105,7 +107,6 @@ class Table:
 
     def __init__(self, activation):
         self.activation = activation
-        self._patches = {}
         self._lock = threading.RLock()
         # Octaves of t are alike for the activation: the one from 1 on shows how fast it varies.
         for first_log2 in range(_FIRST_LOG2, _LEAST_FIRST_LOG2 - 1, -1):
@@ -114,10 +115,11 @@ class Table:
             if tail <= _SETTLED or change > _SETTLED:  # what shorter pieces do not help
                 break
         self.first_log2 = first_log2
-        octaves = np.arange(_LOW_OCTAVE, _HIGH_OCTAVE + 1)
-        n_pieces = 2 - np.minimum(0, first_log2 - octaves)
-        self.offsets = octaves.size + np.cumsum(n_pieces) - n_pieces
-        self._keep(int(self.offsets[-_LOW_OCTAVE]), *first_patch)
+        n_pieces = 2 + np.maximum(0, _LOW_OCTAVE + np.arange(_N_OCTAVES) - first_log2)
+        self.offsets = _N_OCTAVES + np.cumsum(n_pieces) - n_pieces
+        patches = np.full(_N_OCTAVES + n_pieces.sum(), -1, np.int32)
+        patches[self.offsets[-_LOW_OCTAVE]] = 0
+        self._arrays = self._stored(*first_patch), patches
 
     def locate(self, q, r):
         """The patch and the place in it, x along t or sqrt(q) and y, of q and signed r."""
@@ -136,29 +138,29 @@ class Table:
         number = np.where(is_middle, number, self.offsets[number] + piece)
         return number, x, y
 
-    def evaluate(self, q, r, is_spread):
-        """K, or S, of q and of r = 1 - |c| with the sign of c."""
-        number, x, y = self.locate(q, r)
-        which = np.where(np.signbit(r), 2, 0) + is_spread
+    def evaluate(self, q, near, is_spread, n_threads):
+        """K, or S, of q and of near = 1 - |c| with the sign of c; both float64, finite."""
         out = np.empty(q.size)
-        for patch in np.unique(number):
-            items = np.flatnonzero(number == patch)
-            of_x = np.polynomial.chebyshev.chebvander(x[items], N - 1)
-            of_y = np.polynomial.chebyshev.chebvander(y[items], N - 1)
-            for k in (int(is_spread), is_spread + 2):
-                chosen = which[items] == k
-                coefficients = self.patch(int(patch))[k]
-                # No matrix product: its order of summation depends on the number of rows.
-                rows = sum(of_y[chosen, j, None] * coefficients[j] for j in range(N))
-                out[items[chosen]] = (rows * of_x[chosen]).sum(axis=1)
+        for _ in range(2):
+            coefficients, patches = self._arrays
+            is_lacking = _kernels.two_point_table(
+                1, coefficients, patches, _N_OCTAVES, _LOW_OCTAVE, self.first_log2, q, near,
+                int(is_spread), out, n_threads,
+            )  # fmt: skip
+            if not is_lacking:
+                break
+            self._extend(np.unique(self.locate(q, near)[0]))
         return out
 
-    def patch(self, number):
-        """The coefficients of one patch: (4, N, N)."""
+    def _extend(self, numbers):
+        """Build what is not there of these patches.  The arrays are replaced, never changed."""
         with self._lock:
-            if number not in self._patches:
-                self._keep(number, *self._build(number))
-            return self._patches[number]
+            coefficients, patches = self._arrays
+            new = [int(number) for number in numbers if patches[number] < 0]
+            built = [self._stored(*self._build(number)) for number in new]
+            patches = patches.copy()
+            patches[new] = len(coefficients) + np.arange(len(new))
+            self._arrays = np.concatenate([coefficients, *built]), patches
 
     def _build(self, number):
         place = int(np.searchsorted(self.offsets, number, side="right")) - 1
@@ -169,16 +171,16 @@ class Table:
         start = math.ldexp(first, piece - 1) if piece else 0.0
         return _near_patch(self.activation, math.ldexp(1.0, octave), start, max(start, first))
 
-    def _keep(self, number, coefficients, tail, change):
-        self._patches[number] = coefficients
+    def _stored(self, coefficients, tail, change):
         error = max(tail, change)
         if error > _SETTLED:
             warnings.warn(
                 f"the two-point means of activation {self.activation.name!r} settled to "
                 f"{error:.0e} only, not to {_SETTLED:.0e}; declare its kinks in an Activation",
                 JacometryWarning,
-                stacklevel=7,
+                stacklevel=8,
             )
+        return np.pad(coefficients, ((0, 0), (0, 0), (0, _ROW - N)))[None]
 
 
 def _near_patch(activation, low, start, length):

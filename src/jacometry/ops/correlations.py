@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from .. import activations
+from .. import _threads, activations
 from .._validate import as_array, common_dtype, finite_scan
 from . import _correlation_closed, _correlation_rule, _correlation_table
 from .moments import gaussian_moments
@@ -14,7 +14,7 @@ _SLACK = 16
 
 
 def dual_activation(
-    activation, c, q1, q2=None, *, derivative=0, complement=False, check_finite=True
+    activation, c, q1, q2=None, *, derivative=0, complement=False, n_threads=None, check_finite=True
 ):
     """Mean of a product of activations, or of their derivatives, at two correlated inputs.
 
@@ -32,6 +32,8 @@ def dual_activation(
         0: of phi; 1: of phi' on both sides; 2: of phi''.
     complement : bool
         Whether `c` holds ``1 - c``, which near 1 has more digits.
+    n_threads : int, optional
+        Threads over the items; None takes the smaller of OpenMP's limit and the CPU quota.
     check_finite : bool
         Raise for NaN and infinity.  False gives NaN for NaN, and for infinite q.
 
@@ -77,15 +79,16 @@ def dual_activation(
     if isinstance(derivative, bool) or derivative not in (0, 1, 2):
         raise ValueError(f"derivative must be 0, 1 or 2, got {derivative!r}")
     activation = activations.get(activation)
+    n_threads = _threads.resolve(n_threads)
     given = {"c": c, "q1": q1} if q2 is None else {"c": c, "q1": q1, "q2": q2}
     (near, gap, q1, *rest), dtype, shape = _arguments(given, complement, check_finite)
 
-    out = _dual(activation, derivative, q1, rest[0] if rest else q1, near, gap)
+    out = _dual(activation, derivative, q1, rest[0] if rest else q1, near, gap, n_threads)
 
     return out.reshape(shape).astype(dtype, copy=False)[()]
 
 
-def decorrelation(activation, complement, q, *, check_finite=True):
+def decorrelation(activation, complement, q, *, n_threads=None, check_finite=True):
     """How far the activation pulls two inputs apart: ``E (phi(u1) - phi(u2))**2 / (2 e)``.
 
     Parameters
@@ -96,7 +99,7 @@ def decorrelation(activation, complement, q, *, check_finite=True):
         ``e = 1 - c``, in [0, 2], of the correlation c of u1 and u2.
     q : array_like
         Variance of both, >= 0.  They broadcast.
-    check_finite : bool
+    n_threads, check_finite : optional
         As in `dual_activation`.
 
     Returns
@@ -124,16 +127,26 @@ def decorrelation(activation, complement, q, *, check_finite=True):
     array([0.5 , 0.5 , 0.25])
     """
     activation = activations.get(activation)
+    n_threads = _threads.resolve(n_threads)
     given = {"complement": complement, "q": q}
     (near, _, q), dtype, shape = _arguments(given, True, check_finite)
 
-    out = q * _same_variance(activation, q, near, True)
+    out = q * _same_variance(activation, q, near, True, n_threads)
 
     return out.reshape(shape).astype(dtype, copy=False)[()]
 
 
 def correlation_map(
-    activation, c, q1, q2=None, *, sigma_w, sigma_b=0.0, complement=False, check_finite=True
+    activation,
+    c,
+    q1,
+    q2=None,
+    *,
+    sigma_w,
+    sigma_b=0.0,
+    complement=False,
+    n_threads=None,
+    check_finite=True,
 ):
     """Correlation of two inputs after one wide random layer.
 
@@ -150,7 +163,7 @@ def correlation_map(
         All broadcast.
     complement : bool
         Take and return ``1 - c`` instead of c.
-    check_finite : bool
+    n_threads, check_finite : optional
         As in `dual_activation`, for all.
 
     Returns
@@ -179,6 +192,7 @@ def correlation_map(
     array([0.318309886184, 0.608997781044, 0.909538398845])
     """
     activation = activations.get(activation)
+    n_threads = _threads.resolve(n_threads)
     given = {"c": c, "q1": q1, "sigma_w": sigma_w, "sigma_b": sigma_b}
     if q2 is not None:
         given["q2"] = q2
@@ -186,14 +200,14 @@ def correlation_map(
 
     q2 = rest[0] if rest else q1
     w2, b2 = w * w, b * b
-    v1 = w2 * _second_moment(activation, q1) + b2
-    v2 = v1 if q2 is q1 else w2 * _second_moment(activation, q2) + b2
+    v1 = w2 * _second_moment(activation, q1, n_threads) + b2
+    v2 = v1 if q2 is q1 else w2 * _second_moment(activation, q2, n_threads) + b2
     same = q1 == q2
     out = np.full(q1.size, np.nan)
     is_zero = (v1 == 0) | (v2 == 0)
     out[is_zero & np.isfinite(gap)] = 0.0
     todo = np.flatnonzero(same & ~is_zero)
-    spread = _same_variance(activation, q1[todo], near[todo], True)
+    spread = _same_variance(activation, q1[todo], near[todo], True, n_threads)
     out[todo] = w2[todo] * (q1[todo] / v1[todo]) * spread * gap[todo]
     others = np.flatnonzero(~same & ~is_zero & np.isfinite(q1 + q2 + near + w2 + b2))
     if complement:
@@ -204,7 +218,7 @@ def correlation_map(
             )
             out[i] = 0.5 * (w2[i] * distance + b2[i] * (roots[0] - roots[1]) ** 2)
     else:
-        dual = _dual(activation, 0, q1[others], q2[others], near[others], gap[others])
+        dual = _dual(activation, 0, q1[others], q2[others], near[others], gap[others], n_threads)
         root = np.sqrt(v1[others]) * np.sqrt(v2[others])
         out[others] = 1 - (w2[others] * dual + b2[others]) / root
     out = out if complement else 1 - out
@@ -241,13 +255,13 @@ def _arguments(given, complement, check_finite):
     for argument, array in others:
         _refuse(argument, array, array < 0, "be >= 0")
     c = np.clip(correlation.astype(np.float64), low, high)
+    # 1 - |c| may be zero at either end: the sign says which.
     if complement:
-        near = np.where(c > 1, c - 2, c), c
+        gap, is_negative, distance = c, c > 1, np.where(c > 1, 2 - c, c)
     else:
-        near = np.copysign(1 - np.abs(c), c), 1 - c
-    # 2 - e is -0 for e = 2: the sign says which end it is.
-    signs = np.where(c > 1, -1.0, 1.0) if complement else np.where(c < 0, -1.0, 1.0)
-    wide = [np.copysign(np.abs(near[0]), signs), near[1], *(array for _, array in others)]
+        gap, is_negative, distance = 1 - c, c < 0, 1 - np.abs(c)
+    near = np.copysign(distance, np.where(is_negative, -1.0, 1.0))
+    wide = [near, gap, *(array for _, array in others)]
     flat = [np.broadcast_to(array, shape).astype(np.float64).reshape(-1) for array in wide]
     if not check_finite:
         for array in flat:
@@ -262,11 +276,11 @@ def _refuse(name, array, is_bad, expected):
         raise ValueError(f"{name} must {expected}, got {array[index]}{where}")
 
 
-def _second_moment(activation, q):
-    return gaussian_moments(activation, q, check_finite=False).phi2
+def _second_moment(activation, q, n_threads):
+    return gaussian_moments(activation, q, n_threads=n_threads, check_finite=False).phi2
 
 
-def _same_variance(activation, q, near, is_spread):
+def _same_variance(activation, q, near, is_spread, n_threads):
     """``E phi'(u1) phi'(u2)``, or the decorrelation over q, at equal variances."""
     closed = _correlation_closed.same_variance(activation, q, near, is_spread)
     if closed is not None:
@@ -275,7 +289,7 @@ def _same_variance(activation, q, near, is_spread):
     is_usable = np.isfinite(q) & np.isfinite(near)
     usable = np.flatnonzero(is_usable & (q <= _correlation_table.HIGH_Q))
     table = _correlation_table.table_of(activation)
-    out[usable] = table.evaluate(q[usable], near[usable], is_spread)
+    out[usable] = table.evaluate(q[usable], near[usable], is_spread, n_threads)
     for i in np.flatnonzero(is_usable & (q > _correlation_table.HIGH_Q)):
         item = float(q[i]), float(q[i]), float(near[i])
         gap = 2 + item[2] if math.copysign(1, item[2]) < 0 else item[2]
@@ -290,7 +304,7 @@ def _same_variance(activation, q, near, is_spread):
     return out
 
 
-def _dual(activation, derivative, q1, q2, near, gap):
+def _dual(activation, derivative, q1, q2, near, gap, n_threads):
     """``E f(u1) f(u2)`` of the derivative f of that order."""
     if derivative < 2:
         closed = _correlation_closed.dual(activation, derivative, q1, q2, near)
@@ -300,11 +314,11 @@ def _dual(activation, derivative, q1, q2, near, gap):
     usable = np.isfinite(q1) & np.isfinite(q2) & np.isfinite(near)
     same = usable & (q1 == q2) & (derivative < 2)
     if derivative == 1:
-        out[same] = _same_variance(activation, q1[same], near[same], False)
+        out[same] = _same_variance(activation, q1[same], near[same], False, n_threads)
     elif derivative == 0:
         q = q1[same]
-        spread = _same_variance(activation, q, near[same], True)
-        out[same] = _second_moment(activation, q) - q * gap[same] * spread
+        spread = _same_variance(activation, q, near[same], True, n_threads)
+        out[same] = _second_moment(activation, q, n_threads) - q * gap[same] * spread
     for i in np.flatnonzero(usable & ~same):
         item = float(q1[i]), float(q2[i]), float(near[i])
         if derivative == 2:

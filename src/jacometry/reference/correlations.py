@@ -3,6 +3,7 @@
 import math
 from itertools import pairwise
 
+import numpy as np
 from scipy import integrate
 
 
@@ -52,3 +53,29 @@ def decorrelation(phi, dphi, kinks, complement, q):
         return q * _mean(lambda x: dphi(x) ** 2, math.sqrt(q), 0.0, kinks, 1e-12)
     distance = _two_point(lambda x, y: (phi(x) - phi(y)) ** 2, kinks, q, q, complement)
     return distance / (2 * complement)
+
+
+def two_point_table(coefficients, patches, n_octaves, low_octave, first_log2, q, near, which):
+    """K (which = 0) or S (1) of one item from the polynomials of its patch; None without one."""
+    distance = abs(near)
+    q = min(max(q, 4.0 ** (low_octave + 1)), 4.0 ** (low_octave + n_octaves) / 2)
+    scale = math.sqrt(q if distance >= 0.5 else q * (1 - distance))
+    place = 0
+    while scale >= 2.0 ** (low_octave + place + 1):
+        place += 1
+    x = 2 * (scale / 2.0 ** (low_octave + place) - 1) - 1
+    if distance >= 0.5:
+        number, y = place, 4 * (1 - distance) - 1
+    else:
+        end = 2.0 ** min(low_octave + place, first_log2)
+        start, piece, s = 0.0, 0, math.sqrt(q * distance)
+        while s >= end:
+            start, end, piece = end, 2 * end, piece + 1
+        y = 2 * (s - start) / (end - start) - 1
+        n_pieces = [2 + max(0, low_octave + i - first_log2) for i in range(place)]
+        number = n_octaves + sum(n_pieces) + piece
+    if patches[number] < 0:
+        return None
+    is_negative = math.copysign(1, near) < 0
+    terms = coefficients[patches[number], 2 * is_negative + which, :, :20]
+    return float(np.polynomial.chebyshev.chebval2d(y, x, terms))

@@ -131,6 +131,24 @@ typedef struct {
 } jm_moment_table;
 
 /*
+ * A table of two-point means at equal variances: see csrc/kernels/correlation.inc.h.
+ *
+ * coefficients  (n_patches, 4, 20, 24)  K and S of c >= 0, K and S of c < 0: coefficients of
+ *                                       T_i(y) T_j(x), zero for j >= 20
+ * patches       by the number of a patch its place in coefficients, -1 where it is not there
+ *
+ * The n_octaves octaves of sqrt(q) and of t begin at 2^low_octave; q is taken to
+ * [4^(low_octave + 1), 4^(low_octave + n_octaves) / 2].
+ */
+typedef struct {
+    const double *coefficients;
+    const int32_t *patches;
+    ptrdiff_t n_octaves;
+    int low_octave;
+    int first_log2; /* log2 of the end of the first piece of s */
+} jm_two_point_table;
+
+/*
  * An activation: which one, and its parameters or, for JM_TABULATED, its table; those it does not
  * have are not read.
  */
