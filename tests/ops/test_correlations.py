@@ -62,12 +62,6 @@ def test_the_table_agrees_with_the_oracle(isa, dtype, rng, n_items, which):
 
 
 MATH = {
-    "tanh": (math.tanh, lambda x: math.cosh(x) ** -2 if abs(x) < 300 else 0.0, ()),
-    "elu": (
-        lambda x: x if x > 0 else math.expm1(x),
-        lambda x: 1.0 if x > 0 else math.exp(x),
-        (0.0,),
-    ),
     "hard_tanh": (
         lambda x: min(1.0, max(-1.0, x)),
         lambda x: float(-1 < x < 1),
@@ -77,17 +71,31 @@ MATH = {
 
 
 @pytest.mark.parametrize("name", MATH)
-@pytest.mark.parametrize(("q", "e"), [(1.0, 0.3), (30.0, 1e-3), (0.01, 1.7)])
-def test_the_means_agree_with_adaptive_quadrature(name, q, e):
+def test_the_means_agree_with_adaptive_quadrature(name):
     phi, dphi, kinks = MATH[name]
-    expected = reference.two_point_mean(phi, kinks, q, 2 * q, e)
-    found = dual_activation(name, e, q, 2 * q, complement=True)
+    expected = reference.two_point_mean(dphi, kinks, 1.0, 2.0, 0.3)
+    found = dual_activation(name, 0.3, 1.0, 2.0, derivative=1, complement=True)
     assert found == pytest.approx(expected, rel=1e-9)
-    expected = reference.two_point_mean(dphi, kinks, q, q, e)
-    found = dual_activation(name, e, q, derivative=1, complement=True)
-    assert found == pytest.approx(expected, rel=1e-9)
-    expected = reference.decorrelation(phi, dphi, kinks, e, q)
-    assert decorrelation(name, e, q) == pytest.approx(expected, rel=1e-9)
+    expected = reference.decorrelation(phi, dphi, kinks, 0.3, 1.0)
+    assert decorrelation(name, 0.3, 1.0) == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize(("name", "step"), [("tanh", 0.09), ("sigmoid", 0.15), ("gelu", 0.2)])
+@pytest.mark.parametrize("q", [0.3, 1.0, 4.0])
+def test_smooth_means_agree_with_the_trapezoidal_rule_in_the_plane(name, step, q):
+    """``u1, u2 = sqrt(q) (cos(x/2) a +- sin(x/2) b)``, x the angle; the rule errs by 1e-14."""
+    activation = get(name)
+    a = np.arange(-round(9 / step), round(9 / step) + 1) * step
+    weights = np.exp(-a * a / 2) * step / math.sqrt(2 * math.pi)
+    weights = weights[:, None] * weights
+    for e in (1e-3, 0.2, 0.7, 1.0, 1.4, 1.9):
+        cosine, sine = math.sqrt(1 - e / 2), math.sqrt(e / 2)
+        u1, u2 = (math.sqrt(q) * (cosine * a[:, None] + sign * sine * a) for sign in (1, -1))
+        slopes = np.sum(weights * activation.slope(u1) * activation.slope(u2))
+        found = dual_activation(name, e, q, derivative=1, complement=True)
+        assert found == pytest.approx(slopes, rel=1e-12)
+        distance = np.sum(weights * (activation.value(u1) - activation.value(u2)) ** 2)
+        assert decorrelation(name, e, q) == pytest.approx(distance / (2 * e), rel=1e-12)
 
 
 @pytest.mark.parametrize("name", ["relu", "leaky_relu", "erf", "identity"])
