@@ -189,8 +189,8 @@ def _near_patch(activation, low, start, length):
     With them come the change when the panels are narrower, and the size of the last coefficients.
     """
     s = start + length * (0.5 + 0.5 * _chebyshev()[0])
-    some = s[[0, N // 2]]  # the largest, and one in the middle
-    resolution, change = _settled(lambda r: _near_values(activation, low, some, r), 6)
+    largest = s[:1]  # where most panels are those of the activation
+    resolution, change = _settled(lambda r: _near_values(activation, low, largest, r), 6)
     return *_coefficients(_near_values(activation, low, s, resolution)), change
 
 
