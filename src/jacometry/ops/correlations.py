@@ -64,7 +64,7 @@ def dual_activation(
     an activation with an exact slope; one found by differences limits it to about 1e-10.
 
     Where ``q1 == q2`` and derivative is 0 or 1, the values come from a table that is built patch by
-    patch where it is asked for, 30 ms each and about 10 for a phase diagram, kept for the 64
+    patch where it is asked for, 50 ms each and about 20 for a phase diagram, kept for the 64
     activations used last; then about 0.2 us an item.  Elsewhere each item is integrated on its own,
     5 ms each, but for identity, (leaky) ReLU and erf, which have closed forms.
 
