@@ -22,9 +22,14 @@ LAYERS = {
     "ops": {"ops", "ops.*"},
     "domain": {
         "_batch_norm",
+        "_critical",
+        "_field",
+        "_field_solver",
         "_finite_width",
+        "_layer_maps",
         "_layers",
         "_npz",
+        "_phase_diagram",
         "_simulated_layers",
         "_simulation",
         "_spectrum_law",
@@ -37,6 +42,7 @@ LAYERS = {
     "surface": {
         "_activation_plots",
         "_ensemble_plots",
+        "_field_plots",
         "_html",
         "_plot_style",
         "cli",
@@ -64,6 +70,8 @@ MAY_IMPORT = {
 }
 # Methods that hand their object to a later layer, which they import when called.
 HANDED_ON = {
+    ("_field", "_field_plots"),
+    ("_phase_diagram", "_field_plots"),
     ("_config", ""),  # the version
     ("activations._table", "ops.moments"),  # a summary, not part of a description
     ("network", "interop.sklearn"),

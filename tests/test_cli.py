@@ -140,6 +140,13 @@ def test_inputs_that_do_not_fit_give_one_line_and_status_2(model, tmp_path, caps
         ["analyze", "m.npz", "--seed", "-1"],
         ["analyze", "m.npz", "--seed", "x"],
         ["demo", "x"],
+        ["phase"],
+        ["phase", "tanh", "--points", "1"],
+        ["phase", "tanh", "--sigma-w", "2", "1"],
+        ["phase", "tanh", "--sigma-b", "-1", "1"],
+        ["critical"],
+        ["critical", "tanh", "--sigma-b", "x"],
+        ["critical", "tanh", "--sigma-b", "1", "--q-star", "1"],
     ],
 )
 def test_usage_errors_are_one_line_and_status_2(arguments, capsys):
@@ -153,6 +160,59 @@ def test_usage_errors_are_one_line_and_status_2(arguments, capsys):
 def test_unwritable_output_is_one_line_and_status_2(model, tmp_path, capsys):
     assert main(["analyze", model, "--html", str(tmp_path / "no" / "r.html")]) == 2
     assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_phase_prints_the_critical_line_and_draws(tmp_path, capsys):
+    pytest.importorskip("matplotlib")
+    path = tmp_path / "p.png"
+    assert main(["phase", "erf", "--points", "12", "--plot", str(path)]) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    assert "ordered" in out
+    assert "chaotic" in out
+    assert "0.886226925             0" in out  # sigma_b = 0: sqrt(pi) / 2, q* = 0
+    assert str(path) in out
+    assert path.read_bytes().startswith(b"\x89PNG")
+
+
+def test_phase_says_where_there_is_no_critical_point(capsys):
+    assert main(["phase", "relu", "--points", "4"]) == 0
+    out = capsys.readouterr().out
+    assert "divergent" in out
+    assert out.count("none") == 4  # at every sigma_b but 0
+    assert "any" in out
+
+
+def test_critical_prints_the_point_and_what_it_is_worth(capsys):
+    assert main(["critical", "tanh", "--q-star", "1"]) == 0
+    out = capsys.readouterr().out
+    assert "1.46741359163" in out
+    assert "2.1533026489 / fan_in" in out
+    assert main(["critical", "relu"]) == 0
+    assert "any" in capsys.readouterr().out
+    assert main(["critical", "gelu", "--sigma-b", "0.1"]) == 0
+    out = capsys.readouterr().out
+    assert "1.72707827531" in out
+    assert "repels" in out
+    assert "divergent" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["critical", "tanh"], "give sigma_b or q_star"),
+        (["critical", "relu", "--sigma-b", "1"], "sigma_b = 0 only"),
+        (["critical", "nope"], "activation must be one of"),
+        (["phase", "nope"], "activation must be one of"),
+        (["critical", "tanh", "--sigma-b", "-1"], "sigma_b must lie in"),
+        (["phase", "tanh", "--points", "3", "--plot", "no/such/folder.png"], "no/such/folder.png"),
+    ],
+)
+def test_mean_field_errors_are_one_line_and_status_2(arguments, message, capsys):
+    assert main(arguments) == 2
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1
+    assert message in err
 
 
 def test_demo_tells_the_story_and_writes_the_page(tmp_path, capsys):

@@ -1,9 +1,10 @@
-"""The command line: ``jacometry analyze``, ``jacometry demo``, ``jacometry config``."""
+"""The command line: ``jacometry analyze``, ``phase``, ``critical``, ``demo`` and ``config``."""
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import math
 import os
 import sys
 import textwrap
@@ -17,7 +18,7 @@ import numpy as np
 
 from . import meanfield
 from ._npz import printable, read_npy
-from ._status import JacometryError
+from ._status import JacometryError, NoEdgeOfChaosError
 from .diagnostics import GradientFlowReport, analyze, compare
 from .network import Network
 from .report import widths_in_words, write_html
@@ -107,6 +108,24 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--open", action="store_true", help="show the HTML report in a browser")
     command.set_defaults(run=_analyze)
 
+    command = commands.add_parser("phase", help="phase diagram of an activation")
+    command.add_argument("activation", metavar="ACTIVATION", help="tanh, relu, gelu, ...")
+    command.add_argument("--sigma-w", type=float, nargs=2, metavar=("LOW", "HIGH"),
+                         default=(0.0, 4.0), help="default: 0 4")  # fmt: skip
+    command.add_argument("--sigma-b", type=float, nargs=2, metavar=("LOW", "HIGH"),
+                         default=(0.0, 1.0), help="default: 0 1")  # fmt: skip
+    command.add_argument("--points", type=_points, metavar="N", default=128,
+                         help="along each side (default: %(default)s)")  # fmt: skip
+    command.add_argument("--plot", metavar="P.png", help="write the figure")
+    command.set_defaults(run=_phase)
+
+    command = commands.add_parser("critical", help="initialisation on the edge of chaos")
+    command.add_argument("activation", metavar="ACTIVATION", help="tanh, relu, gelu, ...")
+    given = command.add_mutually_exclusive_group()
+    given.add_argument("--sigma-b", type=float, metavar="S", help="standard deviation of biases")
+    given.add_argument("--q-star", type=float, metavar="Q", help="variance of pre-activations")
+    command.set_defaults(run=_critical)
+
     command = commands.add_parser("demo", help="three real networks: why one of them did not train")
     command.add_argument(
         "--html", metavar="R.html", default="jacometry-demo.html", help="default: ./%(default)s"
@@ -123,6 +142,13 @@ def _seed(text: str) -> int:
     if seed < 0:
         raise argparse.ArgumentTypeError("must be at least 0")
     return seed
+
+
+def _points(text: str) -> int:
+    points = int(text)
+    if not 2 <= points <= 4096:
+        raise argparse.ArgumentTypeError("must lie in [2, 4096]")
+    return points
 
 
 def _fail(message: str) -> int:
@@ -164,6 +190,67 @@ def _analyze(arguments: argparse.Namespace) -> int:
             webbrowser.open(Path(html).resolve().as_uri())
     has_problem = any(finding.severity == "problem" for finding in report.findings)
     return 1 if arguments.check and has_problem else 0
+
+
+def _phase(arguments: argparse.Namespace) -> int:
+    axes = []
+    for name, (low, high) in (("sigma-w", arguments.sigma_w), ("sigma-b", arguments.sigma_b)):
+        if not (0 <= low < high < math.inf):
+            raise _UsageError(
+                f"argument --{name}: must be 0 <= LOW < HIGH, got {low:g} {high:g} "
+                "(see 'jacometry phase --help')"
+            )
+        axes.append(np.linspace(low, high, arguments.points))
+    with _progress() as progress:
+        diagram = meanfield.phase_diagram(arguments.activation, *axes, progress=progress)
+    (w_low, w_high), (b_low, b_high) = arguments.sigma_w, arguments.sigma_b
+    print(
+        f"{diagram.activation.name}: {diagram.chi_1.size} wide networks with sigma_w in "
+        f"[{w_low:g}, {w_high:g}], sigma_b in [{b_low:g}, {b_high:g}], from q0 = 1"
+    )
+    for phase, count in zip(*np.unique(diagram.phase, return_counts=True), strict=True):
+        print(f"  {phase:9} {100 * count / diagram.phase.size:6.2f} %")
+    print("critical line (chi_1 = 1):\n    sigma_b       sigma_w            q*")
+    for sigma_b in np.linspace(b_low, b_high, 5):
+        try:
+            point = meanfield.critical_point(arguments.activation, sigma_b=float(sigma_b))
+        except NoEdgeOfChaosError:
+            print(f"  {sigma_b:9.4g}  {'none':>12}")
+        else:
+            note = "" if point.stable else "  repels"
+            q_star = "any" if math.isnan(point.q_star) else f"{point.q_star:.8g}"
+            print(f"  {sigma_b:9.4g}  {point.sigma_w:12.9g}  {q_star:>12}{note}")
+    if arguments.plot is not None:
+        _draw(diagram, arguments.plot)
+    return 0
+
+
+def _draw(diagram: meanfield.PhaseDiagram, path: str) -> None:
+    try:
+        import matplotlib
+    except ImportError as error:
+        raise ImportError(
+            "matplotlib is needed to draw figures: pip install 'jacometry[plot]'"
+        ) from error
+    matplotlib.use("Agg")
+    diagram.plot().figure.savefig(path, dpi=150)
+    print(f"Figure: {printable(str(Path(path).resolve()), 500)}")
+
+
+def _critical(arguments: argparse.Namespace) -> int:
+    point = meanfield.critical_point(
+        arguments.activation, sigma_b=arguments.sigma_b, q_star=arguments.q_star
+    )
+    print(f"sigma_w  {point.sigma_w:.12g}   (Var(W) = {point.sigma_w**2:.12g} / fan_in)")
+    print(f"sigma_b  {point.sigma_b:.12g}")
+    print(f"q*       {'any' if math.isnan(point.q_star) else f'{point.q_star:.12g}'}")
+    if not point.stable:
+        reached = meanfield.MeanField(arguments.activation, point.sigma_w, point.sigma_b)
+        print(
+            f"This q* repels: a network initialised so ends elsewhere. From q = 1 it is "
+            f"{reached.phase}, at q = {reached.q_star:.6g}."
+        )
+    return 0
 
 
 def _demo(arguments: argparse.Namespace) -> int:

@@ -15,22 +15,32 @@ import numpy as np
 import numpy.typing as npt
 
 from ._batch_norm import batchnorm_gradient_rate
+from ._critical import CriticalPoint, critical_point, gain
+from ._field import MeanField, Trajectory
 from ._finite_width import LogNormLaw, log_norm_law
 from ._layers import ActivationLike, hidden_activations, per_layer, residual_shortcut, sizes_of
+from ._phase_diagram import PhaseDiagram, phase_diagram
 from ._simulation import LogNorms, Simulation, simulate
 from ._spectrum_law import JacobianSpectrumLaw, jacobian_spectrum_law
 from ._validate import choice
 from .ops import moments as _moments
 
 __all__ = [
+    "CriticalPoint",
     "JacobianSpectrumLaw",
     "LogNormLaw",
     "LogNorms",
+    "MeanField",
+    "PhaseDiagram",
     "Prediction",
     "Simulation",
+    "Trajectory",
     "batchnorm_gradient_rate",
+    "critical_point",
+    "gain",
     "jacobian_spectrum_law",
     "log_norm_law",
+    "phase_diagram",
     "predict",
     "simulate",
 ]
