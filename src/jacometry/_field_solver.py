@@ -166,8 +166,9 @@ def _root(function, low, high, arguments) -> np.ndarray:
 
 
 def _drift_root(layers: Layers, low: np.ndarray, high: np.ndarray) -> np.ndarray:
-    def drift(q, *arrays):
-        return Layers(layers.activation, None, *arrays, n_threads=layers.n_threads).drift(q)
+    def drift(q, carried, weight, bias, keep):
+        items = Layers(layers.activation, None, carried, weight, bias, keep, layers.n_threads)
+        return items.drift(q)
 
     return _root(drift, low, high, (layers.carried, layers.weight, layers.bias, layers.keep))
 

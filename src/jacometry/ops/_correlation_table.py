@@ -12,6 +12,7 @@ import math
 import threading
 import warnings
 from collections import OrderedDict
+from collections.abc import Hashable
 
 import numpy as np
 
@@ -234,7 +235,7 @@ _MAX_TABLES = 64
 
 def table_of(activation):
     """The table of an activation, kept for the 64 activations used last."""
-    key = (_key(activation.phi), _key(activation.dphi), activation.kinks)
+    key: Hashable = (_key(activation.phi), _key(activation.dphi), activation.kinks)
     try:
         hash(key)
     except TypeError:
