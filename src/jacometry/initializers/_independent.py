@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from ..activations import Activation
+from .. import activations as _activations
+from .._validate import real_scalar
 from ._arguments import Rng, checked
 
 __all__ = [
@@ -202,7 +204,7 @@ def critical(
     dtype: npt.DTypeLike = np.float64,
     fan: str = "in",
     gain: float = 1.0,
-    activation: str | Activation | Callable[..., Any] = "tanh",
+    activation: str | _activations.Activation | Callable[..., Any] = "tanh",
     sigma_b: float | None = None,
     q_star: float | None = None,
 ) -> np.ndarray:
@@ -244,11 +246,22 @@ def critical(
     checked(shape, dtype, fan, gain)
     if sigma_b is None and q_star is None:
         sigma_b = 0.0
+    sigma_w = _critical_sigma_w(
+        _activations.get(activation),
+        None if sigma_b is None else real_scalar("sigma_b", sigma_b, low=0),
+        None if q_star is None else real_scalar("q_star", q_star, low=0),
+    )
+    return _normal(shape, rng, dtype, fan, gain * sigma_w)
+
+
+@lru_cache(maxsize=64)
+def _critical_sigma_w(
+    activation: _activations.Activation, sigma_b: float | None, q_star: float | None
+) -> float:
     # Imported here: mean-field theory draws its ensembles with initializers.
     from ..meanfield import critical_point
 
-    point = critical_point(activation, sigma_b=sigma_b, q_star=q_star)
-    return _normal(shape, rng, dtype, fan, gain * point.sigma_w)
+    return critical_point(activation, sigma_b=sigma_b, q_star=q_star).sigma_w
 
 
 def _normal(
