@@ -67,27 +67,31 @@ def test_the_far_away_point_of_the_sigmoid():
 
 @pytest.mark.parametrize("sigma_b", [None, 0.0, 0.5])
 def test_softplus_has_no_edge(sigma_b):
-    def softplus(x):
-        return np.logaddexp(0, x)
-
-    def slope(x):
-        return 0.5 * (1 + np.tanh(x / 2))
-
-    def curvature(x):
-        return 0.25 / np.cosh(np.clip(x / 2, -300, 300)) ** 2
-
-    phi = activations.Activation(softplus, slope, curvature, name="softplus")
     with pytest.raises(jm.NoEdgeOfChaosError, match="'softplus' has no edge of chaos"):
-        critical_point(phi, sigma_b=sigma_b)
+        critical_point("softplus", sigma_b=sigma_b)
 
 
-def test_gelu_is_critical_where_q_star_repels():
-    point = critical_point("gelu", sigma_b=0.2)
-    assert point.sigma_w == pytest.approx(1.547009470416, abs=5e-13)
-    assert point.q_star == pytest.approx(0.5756371166, abs=5e-11)
+@pytest.mark.parametrize(
+    ("name", "sigma_w", "q_star", "slope"),
+    [("gelu", 1.547009470416, 0.5756371166, 1.095), ("silu", 1.679531600692, 0.6894525029, 1.099)],
+)
+def test_gelu_and_silu_are_critical_where_q_star_repels(name, sigma_w, q_star, slope):
+    point = critical_point(name, sigma_b=0.2)
+    assert point.sigma_w == pytest.approx(sigma_w, abs=5e-13)
+    assert point.q_star == pytest.approx(q_star, abs=5e-11)
     assert not point.stable
-    assert not critical_point("gelu", sigma_b=0.0).stable
+    found = point.sigma_w**2 * gaussian_moments(name, point.q_star).phi2_slope
+    assert found == pytest.approx(slope, abs=5e-4)
+
+
+@pytest.mark.parametrize("name", ["tanh", "elu", "selu"])
+def test_tanh_elu_and_selu_attract(name):
+    assert critical_point(name, sigma_b=0.2).stable
+
+
+def test_without_biases_the_edge_is_where_the_slope_at_zero_is_one():
     assert critical_point("tanh", sigma_b=0.0) == (1.0, 0.0, 0.0, True)
+    assert critical_point("gelu", sigma_b=0.0) == (2.0, 0.0, 0.0, False)
 
 
 @pytest.mark.parametrize("name", ["tanh", "erf", "sigmoid"])

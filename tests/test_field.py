@@ -369,6 +369,51 @@ def test_layer_norm_keeps_relu_critical_and_makes_tanh_chaotic():
     assert 2.89 * together + 0.09 == pytest.approx(q * float(tanh.c_star), rel=1e-13)
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"shortcut": 0.6, "branch_scale": 0.5},
+        {"normalization": "layer"},
+        {"normalization": "batch"},
+        {"normalization": "batch", "shortcut": 0.8},
+        {"normalization": "layer", "shortcut": 0.5, "branch_scale": 2.0},
+    ],
+)
+@pytest.mark.parametrize("name", ["tanh", "relu", "gelu"])
+def test_predictions_tend_to_the_fields(name, options):
+    field = MeanField(name, 1.2, 0.3, **options)
+    prediction = jm.predict([7] * 400, name, sigma_w=1.2, sigma_b=0.3, **options)
+    assert prediction.q[-1] == pytest.approx(field.q_star, rel=1e-11)
+    assert prediction.chi[-1] == pytest.approx(field.chi_1, rel=1e-11)
+
+
+def test_xavier_does_not_suit_the_sigmoid():
+    assert MeanField("sigmoid", 1.0).chi_1 == pytest.approx(0.0557, abs=5e-5)
+
+
+@pytest.mark.parametrize("name", [n for n in activations.names() if n != "quadratic"])
+def test_every_activation_has_its_fields(name):
+    field = MeanField(name, [0.8, 1.3], 0.2)
+    finite = np.isfinite(field.q_star)
+    q = variance_map(name, field.q_star[finite], sigma_w=np.array([0.8, 1.3])[finite], sigma_b=0.2)
+    allowed = 1e-11 * np.maximum(1, field.depth_scale_q[finite])
+    assert (np.abs(q / field.q_star[finite] - 1) <= allowed).all()
+    ordered = field.chi_1 <= 1
+    np.testing.assert_array_equal(field.c_star[ordered & finite], 1)
+    assert (field.c_star[~ordered & finite] < 1).all()
+    assert (field.chi_c[finite] < 1).all()
+
+
+def test_a_square_grows_beyond_all_bounds_or_dies():
+    field = MeanField("quadratic", 0.5, q0=[1.0, 2.0])
+    # E phi**2 = 3 q**2: q = 4 / 3 repels.
+    np.testing.assert_array_equal(field.q_star, [0, np.inf])
+    assert np.isinf(field.chi_1[1])
+    np.testing.assert_allclose(field.fixed_points(0)["q"], [0, 4 / 3], rtol=1e-14)
+    np.testing.assert_array_equal(field.fixed_points(0)["stable"], [True, False])
+
+
 def bump(x):
     return 3 * np.exp(-((x - 0.5) ** 2))
 

@@ -164,7 +164,7 @@ def gain(activation: ActivationLike, *, mode: str = "backward", q: npt.ArrayLike
     Examples
     --------
     >>> round(float(gain("relu")), 6), round(float(gain("tanh")), 6)
-    (1.414214, 1.467416)
+    (1.414214, 1.467414)
     >>> round(float(gain("gelu", mode="forward")), 6)
     1.53353
     """

@@ -10,10 +10,9 @@ import numpy.typing as npt
 
 from . import _field_solver as _solver
 from . import activations as _activations
-from ._layer_maps import Layers, profile
+from ._layer_maps import Layers, iterate, slopes
 from ._layers import ActivationLike
 from ._validate import as_array, choice, common_dtype, count, finite_scan, real_scalar
-from .ops import correlations
 
 #: The fields in the order in which tables show them.
 FIELDS = (
@@ -192,7 +191,8 @@ class MeanField(FieldResult):
     shortcut of 1 and a bounded activation q grows like l and chi_1 tends to 1, the gradient growing
     like ``exp(O(sqrt(l)))``; depth scales are infinite there.  q_star and c_star are found to about
     ``1e-15 max(1, depth scale)``, for an activation without a kernel to what its moments allow.
-    Cost: about 1 us per point, 3 where chaotic.
+    Cost: about 2 us per point, 5 where chaotic, once the tables of an activation without closed
+    forms are there (some 0.3 s).
 
     References
     ----------
@@ -207,10 +207,10 @@ class MeanField(FieldResult):
     >>> field = MeanField("tanh", [1.0, 2.0**0.5], 0.05**0.5)
     >>> field.phase.tolist()
     ['ordered', 'chaotic']
-    >>> field.c_star.round(12)
-    array([1.         , 0.744082419501])
-    >>> str(MeanField("gelu", 1.5, 0.2).status)
-    'q diverges; several fixed points'
+    >>> field.c_star.round(6)
+    array([1.      , 0.744082])
+    >>> MeanField("gelu", 1.547, 0.2, q0=[0.1, 1.0]).phase.tolist()
+    ['ordered', 'divergent']
     """
 
     def __init__(
@@ -280,7 +280,7 @@ class MeanField(FieldResult):
             roots.size, [("q", float), ("slope", float), ("chi_1", float), ("stable", bool)]
         )
         found["q"] = roots
-        found["slope"], found["chi_1"] = _slopes(layers, roots)
+        found["slope"], found["chi_1"] = slopes(layers, roots)
         found["stable"] = _solver.attracts(layers, roots, found["slope"])
         return found
 
@@ -319,7 +319,7 @@ class MeanField(FieldResult):
             np.arange(math.prod(self.shape)).reshape(self.shape), shape
         ).reshape(-1)
         layers = self._layers[items]
-        qs, es = _iterate(layers, q, 1 - c, depth)
+        qs, es = iterate(layers, q, 1 - c, depth)
         cs = 1 - es
         cs[:, 0] = c
         return Trajectory(*(a.reshape(*shape, depth + 1) for a in (qs, cs, es)))
@@ -356,8 +356,8 @@ class MeanField(FieldResult):
         c = real_scalar("c", c, low=-1.0, high=1.0)
         start, ones = np.linspace(min(0.0, c), 1.0, 201), np.ones(201)
         layers = self._layers[np.full(201, item)]
-        after = 1 - _iterate(layers, q * ones, 1 - start, 1)[1][:, 1]
-        way = 1 - _iterate(layers[:1], q * ones[:1], 1 - c * ones[:1], _COBWEB_STEPS)[1][0]
+        after = 1 - iterate(layers, q * ones, 1 - start, 1)[1][:, 1]
+        way = 1 - iterate(layers[:1], q * ones[:1], 1 - c * ones[:1], _COBWEB_STEPS)[1][0]
         return correlation_cobweb(start, after, way, c_star, ax=ax)
 
     def _item(self, i: int | tuple[int, ...]) -> int:
@@ -370,7 +370,7 @@ class MeanField(FieldResult):
 def solve(layers: Layers, q0: np.ndarray) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
     """The fields by name, the phase codes and the status codes of a flat list of layers."""
     q, status = _solver.variance_limit(layers, q0)
-    slope, chi_1 = _slopes(layers, q)
+    slope, chi_1 = slopes(layers, q)
     e, chi_c = _solver.correlation_limit(layers, q)
     fields = {"q_star": q, "chi_1": chi_1, "c_star": 1 - e, "chi_c": chi_c}
     for name, factor in (("q", np.abs(slope)), ("c", chi_c), ("grad", chi_1)):
@@ -384,57 +384,6 @@ def solve(layers: Layers, q0: np.ndarray) -> tuple[dict[str, np.ndarray], np.nda
     is_slow &= layers.weight > 0
     status |= np.where(is_slow, _solver.SLOW, 0).astype(np.uint8)
     return fields, phase.astype(np.uint8), status
-
-
-def _slopes(layers: Layers, q: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """V'(q) and chi_1."""
-    if layers.normalization is None:
-        top = profile(layers.activation).q[-1]
-        known = layers.moments(np.minimum(q, top))
-        slope = layers.carried + layers.spread * known.phi2_slope
-        chi = layers.carried + layers.spread * known.dphi2
-        faster = np.isinf(q) & (known.phi2_slope * top > 1.5 * known.phi2) & (layers.spread > 0)
-        return np.where(faster, np.inf, slope), np.where(faster, np.inf, chi)
-    known = layers.moments(np.ones_like(q))
-    divisor = q
-    if layers.normalization == "batch":
-        apart = layers.spread * known.phi2 - layers.weight * known.phi**2
-        with np.errstate(divide="ignore", invalid="ignore"):
-            divisor = np.where(np.isinf(q), np.inf, apart / (1 - layers.carried))
-    with np.errstate(divide="ignore", invalid="ignore"):
-        branch = np.where(layers.spread > 0, layers.spread * known.dphi2 / divisor, 0.0)
-    return layers.carried.copy(), layers.carried + branch
-
-
-def _iterate(layers: Layers, q, e, depth: int) -> tuple[np.ndarray, np.ndarray]:
-    """Variance and 1 - c at every interface: two arrays (items, depth + 1)."""
-    qs, es = np.empty((2, q.size, depth + 1))
-    qs[:, 0], es[:, 0] = q, e
-    batch = np.zeros_like(q)
-    for layer in range(depth):
-        qs[:, layer + 1], es[:, layer + 1], batch = _step(layers, qs[:, layer], es[:, layer], batch)
-    return qs, es
-
-
-def _step(layers: Layers, q, e, batch) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """One layer on the variance, on 1 - c, and on the covariance within a batch."""
-    entering = q if layers.normalization is None else np.ones_like(q)
-    inside = e
-    if layers.normalization == "batch":
-        with np.errstate(invalid="ignore"):
-            inside = np.where(q > 0, np.clip(q * e / (q - batch), 0.0, 2.0), e)
-    known = layers.moments(entering)
-    following = layers.variance(q)
-    apart = inside * correlations.decorrelation(
-        layers.activation, inside, entering, n_threads=layers.n_threads
-    )
-    parting = layers.carried * q * e + layers.weight * (
-        apart + (1 / layers.keep - 1) * np.where(entering > 0, known.phi2, 0.0)
-    )
-    with np.errstate(divide="ignore", invalid="ignore"):
-        e = np.where(following > 0, parting / following, e)
-    batch = layers.carried * batch + layers.weight * known.phi**2 + layers.bias
-    return following, e, batch
 
 
 def _is_one(factor: np.ndarray) -> np.ndarray:

@@ -20,6 +20,7 @@ from functools import lru_cache
 import numpy as np
 
 from .activations import Activation
+from .ops import correlations
 from .ops.moments import GaussianMoments, gaussian_moments
 
 # Stands for 0 where the activation has a kink there, which counts with both its sides.
@@ -123,3 +124,54 @@ def _finite_nodes(activation: Activation, nodes: np.ndarray) -> np.ndarray:
         except ValueError:
             high = middle
     return nodes[: low + 1]
+
+
+def slopes(layers: Layers, q: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """V'(q) and chi_1."""
+    if layers.normalization is None:
+        top = profile(layers.activation).q[-1]
+        known = layers.moments(np.minimum(q, top))
+        slope = layers.carried + layers.spread * known.phi2_slope
+        chi = layers.carried + layers.spread * known.dphi2
+        faster = np.isinf(q) & (known.phi2_slope * top > 1.5 * known.phi2) & (layers.spread > 0)
+        return np.where(faster, np.inf, slope), np.where(faster, np.inf, chi)
+    known = layers.moments(np.ones_like(q))
+    divisor = q
+    if layers.normalization == "batch":
+        apart = layers.spread * known.phi2 - layers.weight * known.phi**2
+        with np.errstate(divide="ignore", invalid="ignore"):
+            divisor = np.where(np.isinf(q), np.inf, apart / (1 - layers.carried))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        branch = np.where(layers.spread > 0, layers.spread * known.dphi2 / divisor, 0.0)
+    return layers.carried.copy(), layers.carried + branch
+
+
+def iterate(layers: Layers, q, e, depth: int) -> tuple[np.ndarray, np.ndarray]:
+    """Variance and 1 - c at every interface: two arrays (items, depth + 1)."""
+    qs, es = np.empty((2, q.size, depth + 1))
+    qs[:, 0], es[:, 0] = q, e
+    batch = np.zeros_like(q)
+    for layer in range(depth):
+        qs[:, layer + 1], es[:, layer + 1], batch = _step(layers, qs[:, layer], es[:, layer], batch)
+    return qs, es
+
+
+def _step(layers: Layers, q, e, batch) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """One layer on the variance, on 1 - c, and on the covariance within a batch."""
+    entering = q if layers.normalization is None else np.ones_like(q)
+    inside = e
+    if layers.normalization == "batch":
+        with np.errstate(invalid="ignore"):
+            inside = np.where(q > 0, np.clip(q * e / (q - batch), 0.0, 2.0), e)
+    known = layers.moments(entering)
+    following = layers.variance(q)
+    apart = inside * correlations.decorrelation(
+        layers.activation, inside, entering, n_threads=layers.n_threads
+    )
+    parting = layers.carried * q * e + layers.weight * (
+        apart + (1 / layers.keep - 1) * np.where(entering > 0, known.phi2, 0.0)
+    )
+    with np.errstate(divide="ignore", invalid="ignore"):
+        e = np.where(following > 0, parting / following, e)
+    batch = layers.carried * batch + layers.weight * known.phi**2 + layers.bias
+    return following, e, batch

@@ -165,7 +165,7 @@ def phase_diagram(
     -----
     The plane is cut into tiles of 8192 points, whatever the executor; a point depends on nothing
     but its own sigmas, so every executor gives the same bits.  No more than 16 tiles are on their
-    way at once; besides the result this takes about 30 MB.  Cost: see `MeanField`.
+    way at once; besides the result this takes about 12 MB.  Cost: see `MeanField`.
 
     Examples
     --------
