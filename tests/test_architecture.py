@@ -20,37 +20,9 @@ LAYERS = {
     "reference": {"reference", "reference.*"},
     "policy": {"_backend", "_config", "_threads"},
     "ops": {"ops", "ops.*"},
-    "domain": {
-        "_batch_norm",
-        "_critical",
-        "_field",
-        "_field_solver",
-        "_finite_width",
-        "_layer_maps",
-        "_layers",
-        "_npz",
-        "_phase_diagram",
-        "_simulated_layers",
-        "_simulation",
-        "_spectrum_law",
-        "initializers",
-        "initializers.*",
-        "meanfield",
-        "network",
-    },
+    "domain": {"_npz", "initializers", "initializers.*", "meanfield", "meanfield.*", "network"},
     "diagnostics": {"_losses", "_measure", "_verdict", "diagnostics"},
-    "surface": {
-        "_activation_plots",
-        "_ensemble_plots",
-        "_field_plots",
-        "_html",
-        "_plot_style",
-        "cli",
-        "interop",
-        "interop.*",
-        "plots",
-        "report",
-    },
+    "surface": {"_html", "cli", "interop", "interop.*", "plots", "plots.*", "report"},
     "data": {"data"},
     "package": {"", "__main__"},
 }
@@ -70,8 +42,8 @@ MAY_IMPORT = {
 }
 # Methods that hand their object to a later layer, which they import when called.
 HANDED_ON = {
-    ("_field", "_field_plots"),
-    ("_phase_diagram", "_field_plots"),
+    ("meanfield._field", "plots._field"),
+    ("meanfield._phase_diagram", "plots._field"),
     ("_config", ""),  # the version
     ("activations._table", "ops.moments"),  # a summary, not part of a description
     ("network", "interop.sklearn"),

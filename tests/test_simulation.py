@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from jacometry import _simulation, initializers
+from jacometry import initializers
 from jacometry.activations import Activation
-from jacometry.meanfield import log_norm_law, predict, simulate
+from jacometry.meanfield import _simulation, log_norm_law, predict, simulate
 
 # Two-sided statistical tests reject a true statement once in 10^7 runs: their seeds are fixed.
 Z = norm.isf(0.5e-7)

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from . import initializers as _initializers
-from .activations import Activation
-from .ops._chain_factors import add_scaled
-from .ops.scaled import ScaledArray
+from .. import initializers as _initializers
+from ..activations import Activation
+from ..ops._chain_factors import add_scaled
+from ..ops.scaled import ScaledArray
 
 # Beyond 2**+-100 an activation that is smooth (or kinked) at 0, or linear at infinity, is there
 # linear on each side to all digits.  It is compared with itself at 2**+-300.

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from . import activations as _activations
-from ._plot_style import Palette, prepared, tidy
+from .. import activations as _activations
+from ._style import Palette, prepared, tidy
 
 __all__ = ["activation_curves"]
 

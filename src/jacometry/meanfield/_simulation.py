@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from . import initializers as _initializers
+from .. import initializers as _initializers
+from .._validate import count, real_scalar
+from ..ops._draws import drawing_threads
+from ..ops.chain import chain_jvp, chain_vjp
+from ..ops.scaled import ScaledArray, _scaled_log
 from ._layers import ActivationLike, hidden_activations, per_layer, residual_shortcut, sizes_of
 from ._simulated_layers import Hidden, Stream, combined, gaussian_scale
-from ._validate import count, real_scalar
-from .ops._draws import drawing_threads
-from .ops.chain import chain_jvp, chain_vjp
-from .ops.scaled import ScaledArray, _scaled_log
 
 # Weights held at a time: of many layers of a few nets, so that most nets are drawn once.
 _WEIGHT_BYTES = 1 << 25

@@ -8,11 +8,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from . import _field_solver as _solver
-from . import activations as _activations
+from .. import activations as _activations
+from .._validate import as_array, choice, common_dtype, count, finite_scan, real_scalar
+from . import _solver
 from ._layer_maps import Layers, iterate, slopes
 from ._layers import ActivationLike
-from ._validate import as_array, choice, common_dtype, count, finite_scan, real_scalar
 
 #: The fields in the order in which tables show them.
 FIELDS = (
@@ -347,7 +347,7 @@ class MeanField(FieldResult):
         ImportError
             Without the ``plot`` extra.
         """
-        from ._field_plots import correlation_cobweb
+        from ..plots._field import correlation_cobweb
 
         item = self._item(i)
         q, c_star = (float(np.reshape(f, -1)[item]) for f in (self.q_star, self.c_star))

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ._plot_style import Palette, decades, finish_layers, prepared
-from ._validate import choice
+from .._validate import choice
+from ._style import Palette, decades, finish_layers, prepared
 
 if TYPE_CHECKING:
-    from .meanfield import Prediction, Simulation
+    from ..meanfield import Prediction, Simulation
 
 __all__ = ["ensemble_trajectory"]
 

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from . import activations as _activations
+from .. import activations as _activations
+from .._validate import as_array, common_dtype, finite_scan
 from ._field import FIELDS, FieldResult, MeanField
 from ._layers import ActivationLike
-from ._validate import as_array, common_dtype, finite_scan
 
 # Points of a tile.  Fixed, so that progress and memory are alike for every executor.
 _TILE = 8192
@@ -72,7 +72,7 @@ class PhaseDiagram(FieldResult):
         ImportError
             Without the ``plot`` extra.
         """
-        from ._field_plots import phase_plane
+        from ..plots._field import phase_plane
 
         return phase_plane(self, ax=ax)
 
@@ -95,7 +95,7 @@ class PhaseDiagram(FieldResult):
         ImportError
             Without the ``plot`` extra.
         """
-        from ._field_plots import depth_scales
+        from ..plots._field import depth_scales
 
         return depth_scales(self, int(np.abs(self.sigma_b - sigma_b).argmin()), ax=ax)
 

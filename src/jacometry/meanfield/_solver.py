@@ -8,9 +8,9 @@ from itertools import pairwise
 import numpy as np
 from scipy.optimize import elementwise
 
-from . import activations
+from .. import activations
+from ..ops import correlations
 from ._layer_maps import Layers, Profile, profile
-from .ops import correlations
 
 # Status bits.
 DIVERGES, GROWS, SEVERAL, EVERY, SLOW, OSCILLATES = (1 << k for k in range(6))

@@ -19,9 +19,9 @@ from functools import lru_cache
 
 import numpy as np
 
-from .activations import Activation
-from .ops import correlations
-from .ops.moments import GaussianMoments, gaussian_moments
+from ..activations import Activation
+from ..ops import correlations
+from ..ops.moments import GaussianMoments, gaussian_moments
 
 # Stands for 0 where the activation has a kink there, which counts with both its sides.
 TINY_Q = 1e-300

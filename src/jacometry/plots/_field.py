@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ._plot_style import Palette, prepared
+from ._style import Palette, prepared
 
 if TYPE_CHECKING:
-    from ._phase_diagram import PhaseDiagram
+    from ..meanfield._phase_diagram import PhaseDiagram
 
 __all__ = ["correlation_cobweb", "depth_scales", "phase_plane"]
 

@@ -10,12 +10,12 @@ import numpy as np
 import numpy.typing as npt
 from scipy.optimize import minimize_scalar, root_scalar
 
-from . import _field_solver as _solver
-from . import activations as _activations
+from .. import activations as _activations
+from .._status import NoEdgeOfChaosError
+from .._validate import as_array, choice, finite_scan, real_scalar
+from . import _solver
 from ._layer_maps import Layers, Profile, moments, phi2, profile
 from ._layers import ActivationLike
-from ._status import NoEdgeOfChaosError
-from ._validate import as_array, choice, finite_scan, real_scalar
 
 # Relative to q: below this, sigma_b**2 at the edge is 0 for every q, and the edge a point.
 _POINT = 1e-9

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from . import activations as _activations
+from .. import activations as _activations
 
 ActivationLike = str | _activations.Activation | Callable[..., Any]
 

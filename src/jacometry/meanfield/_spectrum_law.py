@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import optimize
 
-from . import activations as _activations
+from .. import activations as _activations
+from .._validate import count, real_scalar
+from ..ops.moments import gaussian_moments, variance_map
 from ._layers import ActivationLike
-from ._validate import count, real_scalar
-from .ops.moments import gaussian_moments, variance_map
 
 _REACH = 9.5  # standard deviations; beyond them lies 2e-21 of the Gaussian
 _N_PANELS = 40

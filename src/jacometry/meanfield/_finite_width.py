@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import special
 
-from . import activations as _activations
+from .. import activations as _activations
 from ._layers import ActivationLike, per_layer, sizes_of
 
 # The kernel that knows a function linear on each side of 0, and its parameter, the slope below 0.

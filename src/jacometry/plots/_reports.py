@@ -1,4 +1,4 @@
-"""Figures of reports, activations and ensembles, drawn with matplotlib (``plot`` extra)."""
+"""Figures of gradient-flow reports."""
 
 from __future__ import annotations
 
@@ -8,23 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ._activation_plots import activation_curves
-from ._ensemble_plots import ensemble_trajectory
-from ._plot_style import Palette, decades, finish_layers, new_axes, prepared
+from ._style import Palette, decades, finish_layers, prepared
 
 if TYPE_CHECKING:
-    from .diagnostics import GradientFlowReport
+    from ..diagnostics import GradientFlowReport
 
-__all__ = [
-    "Palette",
-    "activation_curves",
-    "ensemble_trajectory",
-    "gradient_profile",
-    "layer_norms",
-    "new_axes",
-    "signal_profile",
-    "unit_shares",
-]
+__all__ = ["gradient_profile", "layer_norms", "signal_profile", "unit_shares"]
 
 _MARKED = 60  # more layers than this are drawn as plain lines
 

@@ -6,10 +6,10 @@ import math
 
 import numpy as np
 
-from . import activations as _activations
+from .. import activations as _activations
+from .._validate import count
+from ..ops.moments import gaussian_moments
 from ._layers import ActivationLike
-from ._validate import count
-from .ops.moments import gaussian_moments
 
 # Gauss-Legendre panels: of the radial variable y, whose density is exp(-y), and of the angle.
 _RADIAL = (0.0, 0.25, 0.5, 1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0, 24.0, 32.0, 45.0)
