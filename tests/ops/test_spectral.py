@@ -395,15 +395,14 @@ def test_lanczos_gives_each_item_its_own_row_of_start_vectors(isa, rng):
 
 
 @pytest.mark.parametrize("method", ["gram", "lanczos", "svd"])
-@pytest.mark.parametrize("rtol", [1e-2, 1e-11])
 @pytest.mark.parametrize("scale", [5e-324, 1e-310, 1e-300, 1e-160, 1e160, 1e300, 1.7e308])
-def test_any_scale_is_safe(isa, method, scale, rtol):
+def test_any_scale_is_safe(isa, method, scale):
     shape = (6, 4)
-    result = spectral_norm(np.full(shape, scale), method=method, rtol=rtol, rng=0)
+    result = spectral_norm(np.full(shape, scale), method=method, rng=0)
     log_norm = math.log(scale) + math.log(24) / 2
     assert result.log_lower <= log_norm + 1e-13 * abs(log_norm)
     assert result.log_upper >= log_norm - 1e-13 * abs(log_norm)
-    assert result.log_upper - result.log_lower < max(rtol, 1e-10)
+    assert result.log_upper - result.log_lower < 1e-10
     assert result.lower <= result.value <= result.upper
     assert result.converged
     if scale > 1e308:
