@@ -74,7 +74,7 @@ def initializer_table(
     --------
     >>> table = initializer_table((200, 100))
     >>> row = table[table["name"] == "he_normal"][0]
-    >>> float(row["variance"]), float(row["forward"]), str(row["preserves"])
+    >>> round(float(row["variance"]), 12), round(float(row["forward"]), 12), str(row["preserves"])
     (0.02, 2.0, 'signal through ReLU')
     """
     sizes = checked(shape, np.float64, fan or "in", 1.0 if gain is None else gain)[0]
