@@ -1,4 +1,4 @@
-"""gaussian_moments and variance_map on a phase diagram's grid, beside quadrature in NumPy, numba.
+"""gaussian_moments and variance_map on a phase diagram's grid, beside NumPy, numba and JAX.
 
 Ours keeps its tables from one call to the next, as it does for any user: filling them, 3 ms for
 each octave of q, is not timed.  Panelled Gauss-Legendre is what papers' code uses; the trapezoidal
@@ -7,6 +7,7 @@ rule is the best that NumPy and numba can do here, and it is wrong for activatio
 """
 
 import math
+import os
 import sys
 
 import harness
@@ -151,6 +152,41 @@ def _numba_map(numba, activation):
     return push
 
 
+def _jax_map(jax, activation):
+    """The trapezoidal rule on the whole grid, compiled by XLA."""
+    jnp, nn = jax.numpy, jax.nn
+    value = {
+        "tanh": jnp.tanh,
+        "sigmoid": nn.sigmoid,
+        "erf": jax.scipy.special.erf,
+        "gelu": lambda x: x * jax.scipy.special.ndtr(x),
+        "relu": nn.relu,
+        "silu": nn.silu,
+        "elu": nn.elu,
+        "mish": nn.mish,
+    }[activation]
+
+    @jax.jit
+    def push(q, sigma_w, sigma_b, z, weights):
+        def layer(_, now):
+            phi = value(jnp.sqrt(now)[..., None] * z)
+            return sigma_w**2 * ((phi * phi) @ weights) + sigma_b**2
+
+        return jax.lax.fori_loop(0, N_LAYERS, layer, q)
+
+    return push
+
+
+def _import_jax(options, notes):
+    """JAX in float64, kept to one processor where one thread is asked for."""
+    if options.n_threads == 1 and hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    jax = harness.optional("jax", notes=notes).get("jax")
+    if jax:
+        jax.config.update("jax_enable_x64", True)
+    return jax
+
+
 def _error(found, expected):
     """Largest relative error; zeros by symmetry and infinities by kinks are left out."""
     is_plain = np.isfinite(expected) & (np.abs(expected) > 1e-13)
@@ -162,14 +198,15 @@ def make_cases(options, notes):
     numba = harness.optional("numba", notes=notes).get("numba")
     if numba:
         numba.set_num_threads(options.n_threads)
+    jax = _import_jax(options, notes)
     side = 24 if options.quick else 96
     for activation in ACTIVATIONS:
-        yield _variance_map(activation, side, options, numba)
+        yield _variance_map(activation, side, options, numba, jax)
     for activation in ACTIVATIONS:
         yield _gaussian_moments(activation, side, options)
 
 
-def _variance_map(activation, side, options, numba):
+def _variance_map(activation, side, options, numba, jax):
     dtype = options.numpy_dtype
     q = np.ones((side, side), dtype)
     sigma_w = np.linspace(0.5, 3.0, side)[:, None].astype(dtype)
@@ -197,6 +234,12 @@ def _variance_map(activation, side, options, numba):
             return out
 
         contestants["numba, trapezoid"] = by_numba
+    if jax:
+        push_by_xla = _jax_map(jax, activation)
+        rule = [part.astype(dtype) for part in _trapezoid(1 / 16)]
+        contestants["jax, trapezoid"] = lambda: np.asarray(
+            push_by_xla(q, sigma_w, sigma_b, *rule).block_until_ready()
+        )
     return harness.Case(
         job="variance_map",
         sizes={"activation": activation, "grid": f"{side} x {side}", "L": N_LAYERS},
