@@ -68,17 +68,21 @@ compile plain gcc -O0 "${warnings[@]}" "${sanitizers[@]}" -DJM_PLAIN_C -- csrc/v
 gcc "${sanitizers[@]}" "$build"/plain/*.o -lm -o "$build/plain/run"
 later "$build/plain/run" baseline
 
-header "compiling: gcc -O2, warnings as errors"
-compile optimised gcc -O2 "${warnings[@]}" -- csrc/*.c tests/c/*.c
-gcc "$build"/optimised/*.o -lm -o "$build/optimised/run"
+# One variant optimised, the one that runs: the others are the same source with other vectors.
+header "compiling: gcc -O2 for $widest, warnings as errors"
+compile others gcc -O0 "${warnings[@]}" -- csrc/variant_baseline.c "csrc/variant_$idle.c"
+compile optimised gcc -O2 "${warnings[@]}" -- "csrc/variant_$widest.c" csrc/dispatch.c tests/c/*.c
+gcc "$build"/optimised/*.o "$build"/others/*.o -lm -o "$build/optimised/run"
 later "$build/optimised/run"
 
 clang=$(command -v clang-19 || command -v clang || true)
 if [[ -n $clang ]]; then
-    header "compiling: $clang, warnings as errors"
+    header "compiling: $clang for $widest, warnings as errors"
+    "$clang" "${flags[@]}" "${warnings[@]}" -fsyntax-only csrc/*.c
     # A pragma that asks for unrolling is not obeyed at -O1, which is no defect.
-    compile clang "$clang" -O1 "${warnings[@]}" -Wno-pass-failed -- csrc/*.c tests/c/*.c
-    "$clang" "$build"/clang/*.o -lm -o "$build/clang/run"
+    compile clang "$clang" -O1 "${warnings[@]}" -Wno-pass-failed -- "csrc/variant_$widest.c" \
+        csrc/dispatch.c tests/c/*.c
+    "$clang" "$build"/clang/*.o "$build"/others/*.o -lm -o "$build/clang/run"
     later "$build/clang/run"
 else
     echo "NOTICE: no clang here; its warnings are not checked"
