@@ -249,3 +249,11 @@ def test_python_m_jacometry_runs(tmp_path):
     assert done.stdout == ""
     assert done.stderr == "jacometry: error: absent.npz: No such file or directory\n"
     assert subprocess.run([*run, "--help"], capture_output=True, cwd=tmp_path).returncode == 0
+
+
+def test_a_reader_that_leaves_is_no_error():
+    command = [sys.executable, "-m", "jacometry", "critical", "relu"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.close()
+        assert process.stderr.read() == b""
+        assert process.wait(timeout=60) == 0

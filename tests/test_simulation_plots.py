@@ -44,5 +44,3 @@ def test_rejections_name_the_argument(ensemble):
         plots.ensemble_trajectory(ensemble, quantity="both")
     with pytest.raises(ValueError, match="prediction must be for the 4 interfaces"):
         plots.ensemble_trajectory(ensemble, predict([3, 3], "tanh", sigma_w=1.0))
-    with pytest.raises(AttributeError, match="no attribute 'nope'"):
-        plots.nope  # noqa: B018

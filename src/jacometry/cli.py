@@ -73,7 +73,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     try:
         arguments = _parser().parse_args(argv)
-        return arguments.run(arguments)
+        status = arguments.run(arguments)
+        sys.stdout.flush()
+        return status
     except _UsageError as error:
         return _fail(str(error))
     except (JacometryError, ValueError, TypeError, ImportError) as error:
@@ -81,7 +83,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:
         if isinstance(error, BrokenPipeError):
             # Whoever read the output has left; Python would complain again when it flushes.
-            sys.stdout = open(os.devnull, "w")  # noqa: SIM115
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 0
         name = printable(str(error.filename)) if error.filename else "file"
         return _fail(f"{name}: {error.strerror or error}")
@@ -221,20 +223,9 @@ def _phase(arguments: argparse.Namespace) -> int:
             q_star = "any" if math.isnan(point.q_star) else f"{point.q_star:.8g}"
             print(f"  {sigma_b:9.4g}  {point.sigma_w:12.9g}  {q_star:>12}{note}")
     if arguments.plot is not None:
-        _draw(diagram, arguments.plot)
+        diagram.plot().figure.savefig(arguments.plot, dpi=150)
+        print(f"Figure: {printable(str(Path(arguments.plot).resolve()), 500)}")
     return 0
-
-
-def _draw(diagram: meanfield.PhaseDiagram, path: str) -> None:
-    try:
-        import matplotlib
-    except ImportError as error:
-        raise ImportError(
-            "matplotlib is needed to draw figures: pip install 'jacometry[plot]'"
-        ) from error
-    matplotlib.use("Agg")
-    diagram.plot().figure.savefig(path, dpi=150)
-    print(f"Figure: {printable(str(Path(path).resolve()), 500)}")
 
 
 def _critical(arguments: argparse.Namespace) -> int:

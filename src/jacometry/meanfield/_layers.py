@@ -44,14 +44,14 @@ def hidden_activations(
     activation: ActivationLike | Sequence[ActivationLike], n_layers: int
 ) -> list[_activations.Activation]:
     """The activations of the L - 1 hidden layers."""
-    if isinstance(activation, (list, tuple)):
-        if len(activation) != n_layers - 1:
-            raise ValueError(
-                f"activation must be one, or one for each of the {n_layers - 1} hidden layers, "
-                f"got {len(activation)}"
-            )
-        return [_activations.get(phi) for phi in activation]
-    return [_activations.get(activation)] * (n_layers - 1)  # type: ignore[arg-type]
+    if isinstance(activation, str) or not isinstance(activation, Sequence):
+        return [_activations.get(activation)] * (n_layers - 1)
+    if len(activation) != n_layers - 1:
+        raise ValueError(
+            f"activation must be one, or one for each of the {n_layers - 1} hidden layers, "
+            f"got {len(activation)}"
+        )
+    return [_activations.get(phi) for phi in activation]
 
 
 def residual_shortcut(shortcut: npt.ArrayLike, sizes: np.ndarray) -> np.ndarray:

@@ -143,18 +143,17 @@ def predict(
     weight = scale * w**2
     q[0], q[1] = q0, carried[0] * q0 + scale[0] * (w[0] ** 2 * q0 + b[0] ** 2)
     chi[0] = carried[0] + weight[0]
-    spread = (carried[0] + weight[0]) * q0  # the variance over a batch
+    spread = chi[0] * q0  # the variance over a batch
     for layer in range(1, n_layers):
-        q[layer] = min(q[layer], _LARGEST_Q)
+        q[layer], spread = min(q[layer], _LARGEST_Q), min(spread, _LARGEST_Q)
         entering = q[layer] if normalization is None else 1.0
         moments = _moments.gaussian_moments(phis[layer - 1], entering)
-        phi2, slope2 = float(moments.phi2), float(moments.dphi2)
-        q[layer + 1] = carried[layer] * q[layer] + weight[layer] * phi2
-        q[layer + 1] += scale[layer] * b[layer] ** 2
         divisor = {None: 1.0, "layer": q[layer], "batch": spread}[normalization]
-        with np.errstate(divide="ignore"):
-            chi[layer] = carried[layer] + weight[layer] * slope2 / np.float64(divisor)
-        spread = carried[layer] * spread + weight[layer] * (phi2 - float(moments.phi) ** 2)
+        with np.errstate(divide="ignore", over="ignore"):
+            q[layer + 1] = carried[layer] * q[layer] + weight[layer] * moments.phi2
+            q[layer + 1] += scale[layer] * b[layer] ** 2
+            chi[layer] = carried[layer] + weight[layer] * moments.dphi2 / np.float64(divisor)
+            spread = carried[layer] * spread + weight[layer] * (moments.phi2 - moments.phi**2)
 
     with np.errstate(divide="ignore"):
         log_gradient = np.append(np.cumsum(0.5 * np.log(chi[::-1]))[::-1], 0.0)

@@ -10,7 +10,8 @@ from scipy import optimize
 
 from .. import activations as _activations
 from .._validate import count, real_scalar
-from ..ops.moments import gaussian_moments, variance_map
+from ..ops.moments import gaussian_moments
+from ._field import MeanField
 from ._layers import ActivationLike
 
 _REACH = 9.5  # standard deviations; beyond them lies 2e-21 of the Gaussian
@@ -19,9 +20,6 @@ _N_HALVINGS = 40
 _N_NODES = 16
 # Moments at q = 0 are limits, so that a kink at 0 counts with both its sides.
 _LEAST_Q = 1e-200
-# Where the first fixed point from 1 is looked for: steps of an eighth of a decade, then of a half.
-_DECADES_UP = np.arange(0, 12 * 8 + 1) / 8
-_DECADES_DOWN = np.concatenate([_DECADES_UP, np.arange(12.5, 290.0, 0.5)])
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,24 +127,13 @@ def _fixed_point(phi: _activations.Activation, sigma_w: float, sigma_b: float) -
     is_rectifier = phi.kernel_id == _activations.leaky_relu().kernel_id or phi.name == "identity"
     if is_rectifier and sigma_b == 0:
         return 1.0
-
-    def drift(q):
-        return variance_map(phi, q, sigma_w=sigma_w, sigma_b=sigma_b) - q
-
-    side = 1 if drift(1.0) > 0 else -1
-    grid = 10.0 ** (side * (_DECADES_UP if side > 0 else _DECADES_DOWN))
-    turned = np.flatnonzero(side * drift(grid) <= 0)
-    if turned.size == 0 and side < 0:
-        return 0.0
-    if turned.size == 0:
+    q = float(MeanField(phi, sigma_w, sigma_b).q_star)
+    if not math.isfinite(q):
         raise ValueError(
             f"sigma_w must let the variance of the pre-activations settle, got {sigma_w:g} with "
-            f"sigma_b {sigma_b:g}, at which that of {phi.name!r} grows from 1 without bound"
+            f"sigma_b {sigma_b:g}, at which that of {phi.name!r} does not from 1"
         )
-    ends = grid[max(turned[0] - 1, 0)], grid[turned[0]]
-    if ends[0] == ends[1]:
-        return float(ends[0])
-    return float(optimize.brentq(drift, *ends, xtol=1e-300, rtol=4 * np.finfo(float).eps))
+    return q
 
 
 def _edge(
