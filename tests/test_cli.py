@@ -253,7 +253,9 @@ def test_python_m_jacometry_runs(tmp_path):
 
 def test_a_reader_that_leaves_is_no_error():
     command = [sys.executable, "-m", "jacometry", "critical", "relu"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    buffered = {k: v for k, v in os.environ.items() if k != "PYTHONUNBUFFERED"}
+    with subprocess.Popen(command, env=buffered, **pipes) as process:
         process.stdout.close()
         assert process.stderr.read() == b""
         assert process.wait(timeout=60) == 0
