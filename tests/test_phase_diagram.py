@@ -88,8 +88,8 @@ def test_the_dtype_is_that_of_the_axes():
 @pytest.mark.parametrize(
     ("axes", "error", "message"),
     [
-        (([-1.0], [0.1]), ValueError, "sigma_w must be >= 0, got -1.0 at index 0"),
-        (([1.0], [0.1, -0.5]), ValueError, "sigma_b must be >= 0, got -0.5 at index 1"),
+        (([-1.0], [0.1]), ValueError, r"sigma_w must be >= 0, got -1.0 at index \(0,\)"),
+        (([1.0], [0.1, -0.5]), ValueError, r"sigma_b must be >= 0, got -0.5 at index \(1,\)"),
         ((1.0, [0.1]), ValueError, "sigma_w must have one axis"),
         (([1.0], [[0.1]]), ValueError, "sigma_b must have one axis"),
         (([np.nan], [0.1]), ValueError, "sigma_w must be finite"),

@@ -49,6 +49,24 @@ def common_dtype(*arrays) -> np.dtype:
     return found
 
 
+def dtype_of(given, arrays) -> np.dtype:
+    """`common_dtype` of `arrays`, two dicts by argument; Python's numbers do not count."""
+    return common_dtype(
+        *(arrays[name] for name, value in given.items() if type(value) not in (int, float, bool))
+    )
+
+
+def broadcast_shape(arrays) -> tuple[int, ...]:
+    """The shape that the arrays of a dict broadcast to, or raise naming each with its own."""
+    try:
+        return np.broadcast_shapes(*(array.shape for array in arrays.values()))
+    except ValueError:
+        shapes = ", ".join(f"{name} {array.shape}" for name, array in arrays.items())
+        raise ValueError(
+            f"{', '.join(arrays)} must broadcast together, got shapes {shapes}"
+        ) from None
+
+
 def with_core(array, dtype, core_ndim) -> np.ndarray:
     """`array` as native, aligned `dtype`, its last `core_ndim` axes C-contiguous.
 
@@ -96,9 +114,15 @@ def contiguous(array, dtype) -> np.ndarray:
 def finite_scan(name, array) -> None:
     """Raise naming the first non-finite entry of `array`."""
     if not np.isfinite(array).all():
-        index = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
+        refuse(name, array, ~np.isfinite(array), "be finite")
+
+
+def refuse(name, array, is_bad, expected) -> None:
+    """Raise naming the first bad entry of `array`, if any: it must `expected`."""
+    if is_bad.any():
+        index = tuple(int(i) for i in np.argwhere(is_bad)[0])
         where = f" at index {index}" if index else ""
-        raise ValueError(f"{name} must be finite, got {array[index]}{where}")
+        raise ValueError(f"{name} must {expected}, got {array[index]}{where}")
 
 
 def real_scalar(name, value, *, low=-math.inf, high=math.inf, open_low=False, open_high=False):

@@ -12,7 +12,7 @@ from scipy.optimize import minimize_scalar, root_scalar
 
 from .. import activations as _activations
 from .._status import NoEdgeOfChaosError
-from .._validate import as_array, choice, finite_scan, real_scalar
+from .._validate import as_array, choice, finite_scan, real_scalar, refuse
 from . import _solver
 from ._layer_maps import Layers, Profile, moments, phi2, profile
 from ._layers import ActivationLike
@@ -172,8 +172,7 @@ def gain(activation: ActivationLike, *, mode: str = "backward", q: npt.ArrayLike
     choice("mode", mode, ("backward", "forward"))
     variance = as_array("q", q).astype(np.float64)
     finite_scan("q", variance)
-    if not (variance > 0).all():
-        raise ValueError(f"q must be > 0, got {variance[~(variance > 0)][0]}")
+    refuse("q", variance, variance <= 0, "be > 0")
     found = moments(phi, variance, None)
     kept, received = (found.dphi2, 1.0) if mode == "backward" else (found.phi2, variance)
     if not (np.asarray(kept) > 0).all():

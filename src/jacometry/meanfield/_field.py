@@ -9,7 +9,16 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import activations as _activations
-from .._validate import as_array, choice, common_dtype, count, finite_scan, real_scalar
+from .._validate import (
+    as_array,
+    broadcast_shape,
+    choice,
+    count,
+    dtype_of,
+    finite_scan,
+    real_scalar,
+    refuse,
+)
 from . import _solver
 from ._layer_maps import Layers, iterate, slopes
 from ._layers import ActivationLike
@@ -28,8 +37,8 @@ FIELDS = (
 _RANGES = {
     "shortcut": (-math.inf, math.inf, ""),
     "branch_scale": (-math.inf, math.inf, ""),
-    "dropout": (0.0, math.nextafter(1.0, 0.0), "in [0, 1)"),
-    "c": (-1.0, 1.0, "in [-1, 1]"),
+    "dropout": (0.0, math.nextafter(1.0, 0.0), "lie in [0, 1)"),
+    "c": (-1.0, 1.0, "lie in [-1, 1]"),
 }
 _COBWEB_STEPS = 60
 PHASES = ("ordered", "critical", "chaotic", "divergent")
@@ -401,23 +410,9 @@ def _broadcast(given: dict[str, Any]) -> tuple[Any, tuple[int, ...], list[np.nda
     arrays = {name: as_array(name, value) for name, value in given.items()}
     for name, array in arrays.items():
         finite_scan(name, array)
-        low, high, expected = _RANGES.get(name, (0.0, math.inf, ">= 0"))
-        outside = (array < low) | (array > high)
-        if outside.any():
-            index = tuple(int(i) for i in np.argwhere(outside)[0])
-            where = f" at index {index[0] if len(index) == 1 else index}" if index else ""
-            raise ValueError(f"{name} must be {expected}, got {array[index]}{where}")
-    try:
-        shape = np.broadcast_shapes(*(array.shape for array in arrays.values()))
-    except ValueError:
-        shapes = ", ".join(f"{name} {array.shape}" for name, array in arrays.items())
-        raise ValueError(
-            f"{', '.join(arrays)} must broadcast together, got shapes {shapes}"
-        ) from None
-    # Python's numbers do not decide the dtype.
-    dtype = common_dtype(
-        *(arrays[name] for name, value in given.items() if type(value) not in (int, float, bool))
-    )
+        low, high, expected = _RANGES.get(name, (0.0, math.inf, "be >= 0"))
+        refuse(name, array, (array < low) | (array > high), expected)
+    dtype, shape = dtype_of(given, arrays), broadcast_shape(arrays)
     flat = [
         np.broadcast_to(array, shape).astype(np.float64).reshape(-1) for array in arrays.values()
     ]

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import activations as _activations
-from .._validate import as_array, common_dtype, finite_scan
+from .._validate import as_array, common_dtype, finite_scan, refuse
 from ._field import FIELDS, FieldResult, MeanField
 from ._layers import ActivationLike
 
@@ -183,9 +183,7 @@ def phase_diagram(
         if axis.ndim != 1:
             raise ValueError(f"{name} must have one axis, got shape {axis.shape}")
         finite_scan(name, axis)
-        if (axis < 0).any():
-            index = int(np.argmax(axis < 0))
-            raise ValueError(f"{name} must be >= 0, got {axis[index]} at index {index}")
+        refuse(name, axis, axis < 0, "be >= 0")
         axes.append(axis)
     dtype = common_dtype(*axes)
     diagram = PhaseDiagram(known, *(axis.astype(dtype) for axis in axes))

@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from .. import _threads, activations
-from .._validate import as_array, common_dtype, finite_scan
+from .._validate import as_array, broadcast_shape, dtype_of, finite_scan, refuse
 from . import _correlation_closed, _correlation_rule, _correlation_table
 from .moments import gaussian_moments
 
@@ -232,16 +232,7 @@ def _arguments(given, complement, check_finite):
     Of the correlation c there are two: ``1 - |c|`` with the sign of c, and ``1 - c``.
     """
     arrays = {name: as_array(name, value) for name, value in given.items()}
-    dtype = common_dtype(
-        *(arrays[name] for name, value in given.items() if type(value) not in (int, float, bool))
-    )
-    try:
-        shape = np.broadcast_shapes(*(array.shape for array in arrays.values()))
-    except ValueError:
-        shapes = ", ".join(f"{name} {array.shape}" for name, array in arrays.items())
-        raise ValueError(
-            f"{', '.join(arrays)} must broadcast together, got shapes {shapes}"
-        ) from None
+    dtype, shape = dtype_of(given, arrays), broadcast_shape(arrays)
     (name, correlation), *others = arrays.items()
     if check_finite:
         for argument, array in arrays.items():
@@ -251,9 +242,9 @@ def _arguments(given, complement, check_finite):
     )
     low, high = (0, 2) if complement else (-1, 1)
     outside = (correlation < low - slack) | (correlation > high + slack)
-    _refuse(name, correlation, outside, f"lie in [{low}, {high}]")
+    refuse(name, correlation, outside, f"lie in [{low}, {high}]")
     for argument, array in others:
-        _refuse(argument, array, array < 0, "be >= 0")
+        refuse(argument, array, array < 0, "be >= 0")
     c = np.clip(correlation.astype(np.float64), low, high)
     # 1 - |c| may be zero at either end: the sign says which.
     if complement:
@@ -267,13 +258,6 @@ def _arguments(given, complement, check_finite):
         for array in flat:
             array[np.isinf(array)] = np.nan  # the limit is not known
     return flat, dtype, shape
-
-
-def _refuse(name, array, is_bad, expected):
-    if is_bad.any():
-        index = tuple(int(i) for i in np.argwhere(is_bad)[0])
-        where = f" at index {index}" if index else ""
-        raise ValueError(f"{name} must {expected}, got {array[index]}{where}")
 
 
 def _second_moment(activation, q, n_threads):

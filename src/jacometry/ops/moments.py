@@ -8,7 +8,15 @@ import numpy as np
 
 from .. import _backend, _kernels, _threads, activations
 from .._status import JacometryWarning
-from .._validate import as_array, common_dtype, contiguous, finite_scan
+from .._validate import (
+    as_array,
+    broadcast_shape,
+    common_dtype,
+    contiguous,
+    dtype_of,
+    finite_scan,
+    refuse,
+)
 from . import _moment_tables
 
 # The number of enum jm_activation_id in types.h.
@@ -188,10 +196,8 @@ def variance_map(activation, q, *, sigma_w, sigma_b=0.0, n_threads=None, check_f
     given = {"q": q, "sigma_w": sigma_w, "sigma_b": sigma_b}
     arrays = {name: as_array(name, value) for name, value in given.items()}
     n_threads = _threads.resolve(n_threads)
-    dtype = common_dtype(
-        *(arrays[name] for name, value in given.items() if type(value) not in (int, float, bool))
-    )
-    shape = _broadcast_shape(arrays)
+    dtype = dtype_of(given, arrays)
+    shape = broadcast_shape(arrays)
     for name, array in arrays.items():
         _check_not_negative(name, array, check_finite)
     # One number stays one number: the kernel reads it with stride 0.
@@ -242,21 +248,7 @@ def _check_not_negative(name, array, check_finite):
         return
     if check_finite:
         finite_scan(name, array)
-    negative = array < 0
-    if negative.any():
-        index = tuple(int(i) for i in np.argwhere(negative)[0])
-        where = f" at index {index}" if index else ""
-        raise ValueError(f"{name} must be >= 0, got {array[index]}{where}")
-
-
-def _broadcast_shape(arrays):
-    try:
-        return np.broadcast_shapes(*(array.shape for array in arrays.values()))
-    except ValueError:
-        shapes = ", ".join(f"{name} {array.shape}" for name, array in arrays.items())
-        raise ValueError(
-            f"{', '.join(arrays)} must broadcast together, got shapes {shapes}"
-        ) from None
+    refuse(name, array, array < 0, "be >= 0")
 
 
 def _reference_functions(activation):
