@@ -97,7 +97,7 @@ def gaussian_moments(activation, q, *, n_threads=None, check_finite=True):
     panels over at least 16 standard deviations, split at the kinks, no wider than one standard
     deviation nor than 1 or, farther out, ``|x| / 2``; all are halved, six times at most, until the
     means change by less than 1e-12 of ``E |f|``, f being what the mean is of.  The error is below
-    1e-13 of ``E |f|`` and what rounding in the activation leaves, at every `q` from 1e-300 to
+    100 u of ``E |f|`` and what rounding in the activation leaves, at every `q` from 1e-300 to
     1e300.  A slope found by differences (see `jacometry.activations.get`) limits the accuracy to
     about 1e-10, for ``d2phi2`` to 1e-8.  An octave costs about 2000 values of the activation, 3 ms
     and 3 KB once, an item then 40 ns; where no polynomial does, and at subnormal `q`, an item costs
