@@ -116,6 +116,7 @@ def test_inverse_and_factors_agree_at_any_condition(function, rng):
             [with_singular_values(rng, np.geomspace(1, 10.0**-power, n), (9, 9)) for n in [9] * 20]
         )
         one, other = function(a), function(a, method="svd")
+        assert (one.method, other.method) == ("inverse", "svd")
         assert (one.lower <= other.upper).all()
         assert (other.lower <= one.upper).all()
         assert (one.lower <= one.value).all()

@@ -85,7 +85,9 @@ def test_every_moment_of_every_activation_is_right_to_1e_11(isa, name, q):
         assert getattr(found, field) == pytest.approx(expected, rel=RTOL, abs=ATOL), field
         # Where nothing cancels, what the docstring states.
         if field not in ("phi", "dphi", "phi2_slope"):
-            assert getattr(found, field) == pytest.approx(expected, rel=100 * 2.0**-53, abs=ATOL), field
+            assert getattr(found, field) == pytest.approx(expected, rel=100 * 2.0**-53, abs=ATOL), (
+                field
+            )
     mapped = variance_map(name, q, sigma_w=1.5)
     assert mapped == pytest.approx(2.25 * truth(name, q)[1], rel=RTOL, abs=ATOL)
 

@@ -33,6 +33,11 @@ def length(items):
     return np.sqrt(sum_squares(items)) * (1 + gamma(math.prod(items.shape[1:]) + 2))
 
 
+def takes_inverses(m, n, method):
+    """Whether m x n matrices are first tried by approximate inverses."""
+    return method == "auto" and m == n <= GRAM_MAX_SIZE
+
+
 def extremes(items, rank, method, is_largest_wanted=True):
     """(3, B) bounds of the largest (if wanted) and of the smallest singular values.
 
@@ -41,7 +46,7 @@ def extremes(items, rank, method, is_largest_wanted=True):
     n_items, m, n = items.shape
     largest, smallest = np.empty((2, 3, n_items))
     is_done = np.zeros(n_items, bool)
-    if method == "auto" and m == n <= GRAM_MAX_SIZE:
+    if takes_inverses(m, n, method):
         tried = np.flatnonzero(rank == n)
         ends = by_inverse(items if len(tried) == n_items else items[tried])
         smallest[:, tried] = ends

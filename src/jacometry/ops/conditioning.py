@@ -10,7 +10,7 @@ from . import _operator_smallest, _spectral_operator
 from ._direct_norms import sum_squares
 from ._norm_bounds import NormBounds, Scaled, raise_non_finite
 from ._operator_products import is_operator, require_no_matvec_rtol
-from ._singular_values import OUTWARD, extremes, gamma
+from ._singular_values import OUTWARD, extremes, gamma, takes_inverses
 
 METHODS = ("auto", "svd")
 OPERATOR_METHODS = ("auto", "lanczos", "svd")
@@ -116,7 +116,8 @@ def smallest_singular_value(
     NormBounds
         Fields of shape ``(...)``.  A matrix that rounding cannot tell from one of lower rank has
         ``lower = value = 0`` and a small `upper`; one that lacks a nonzero row or column has
-        ``upper = 0`` as well.
+        ``upper = 0`` as well.  Of arrays, `method` says "inverse" (with "svd" for the items where
+        one is no good) or "svd".
 
     Raises
     ------
@@ -170,7 +171,7 @@ def smallest_singular_value(
         )  # fmt: skip
     array, dtype = _matrices(a, matvec_rtol, method, solve)
     compute = partial(_smallest, method=method)
-    return _bounded(array, dtype, "svd", rtol, check_finite, compute)
+    return _bounded(array, dtype, _means(array, method), rtol, check_finite, compute)
 
 
 def condition_number(
@@ -221,7 +222,7 @@ def condition_number(
         )  # fmt: skip
     array, dtype = _matrices(a, matvec_rtol, method, solve)
     compute = partial(_condition, method=method)
-    return _bounded(array, dtype, "svd", rtol, check_finite, compute)
+    return _bounded(array, dtype, _means(array, method), rtol, check_finite, compute)
 
 
 def _options(rtol, failure_prob, max_iter):
@@ -246,6 +247,10 @@ def _matrices(a, matvec_rtol, method=None, solve=None):
         if not (array.shape[-2] and array.shape[-1]):
             raise ValueError(f"a must have at least one row and column, got {array.shape}")
     return array, common_dtype(array)
+
+
+def _means(array, method):
+    return "inverse" if takes_inverses(*array.shape[-2:], method) else "svd"
 
 
 def _bounded(array, dtype, method, rtol, check_finite, compute):
