@@ -1,4 +1,4 @@
-"""From figures to words: segments of constant rate, findings with reasons, a verdict and advice."""
+"""From figures to words: segments of constant rate, findings with reasons, a verdict."""
 
 from __future__ import annotations
 
@@ -9,10 +9,9 @@ from typing import NamedTuple
 import numpy as np
 
 from ._measure import Measurement
-from .network import Network, is_built_in
-from .ops.moments import gaussian_moments
+from .network import Network
 
-__all__ = ["Finding", "Segment", "advise", "find", "float_range", "judge", "segments"]
+__all__ = ["Finding", "Segment", "figure", "find", "float_range", "judge", "segments"]
 
 _LN_10 = math.log(10.0)
 
@@ -30,11 +29,6 @@ _Z_NOTE = 4.0
 _NORM_PRODUCT_NOTE = 2.0  # decades by which the product of norms overstates the norm of the product
 _FEATURE_RATIO = 30.0  # largest over median root mean square of an input feature
 _INPUT_RMS = (0.1, 10.0)
-_SATURATING = ("sigmoid", "tanh", "erf", "softsign", "hard_tanh", "hard_sigmoid")
-# Saturating ones that are odd: without biases their edge of chaos is at q = 0, where they are
-# linear.
-_LINEAR_AT_ZERO = ("tanh", "erf", "softsign", "hard_tanh")
-_DEEP = 10  # layers from which residual connections or normalisation are worth their cost
 
 
 class Segment(NamedTuple):
@@ -220,7 +214,7 @@ def judge(measured: Measurement, threshold_decades: float) -> tuple[str, list[Fi
                     "vanishing_gradient", tuple(range(fall_to, fall_from + 1)), -fall,
                     -threshold_decades,
                     f"From layer {fall_from} back to layer {fall_to} the gradient's norm shrinks "
-                    f"{_power(fall)}-fold: each layer keeps {_figure(factor)} of it on average. "
+                    f"{_power(fall)}-fold: each layer keeps {figure(factor)} of it on average. "
                     "The layers near the input get almost no signal to learn from.", "problem",
                 )
             )  # fmt: skip
@@ -232,7 +226,7 @@ def judge(measured: Measurement, threshold_decades: float) -> tuple[str, list[Fi
                     "exploding_gradient", tuple(range(rise_to, rise_from + 1)), rise,
                     threshold_decades,
                     f"From layer {rise_from} back to layer {rise_to} the gradient's norm grows "
-                    f"{_power(rise)}-fold: each layer multiplies it by {_figure(factor)} on "
+                    f"{_power(rise)}-fold: each layer multiplies it by {figure(factor)} on "
                     "average. No single learning rate suits layers that differ so much.", "problem",
                 )
             )  # fmt: skip
@@ -251,10 +245,10 @@ def _signal_collapse(measured: Measurement, threshold_decades: float) -> Finding
     decades = math.inf if after == 0.0 else math.log10(before / after)
     if decades < threshold_decades:
         return None
-    share = "nothing" if after == 0.0 else f"only {_figure(after)} of their size"
+    share = "nothing" if after == 0.0 else f"only {figure(after)} of their size"
     return Finding(
         "signal_collapse", (), decades, threshold_decades,
-        f"Inputs differ from one another by {_figure(before)} of their size, outputs by {share}: "
+        f"Inputs differ from one another by {figure(before)} of their size, outputs by {share}: "
         "the network gives nearly the same answer to every input.", "problem",
     )  # fmt: skip
 
@@ -308,7 +302,7 @@ def find(
             Finding(
                 "reduced_precision", (), depths["float16"], float(len(network)),
                 f"At this rate a gradient of norm 1 leaves the range of float16 after "
-                f"{_figure(depths['float16'])} layers; this network has {len(network)}.", "note",
+                f"{figure(depths['float16'])} layers; this network has {len(network)}.", "note",
             )
         )  # fmt: skip
     return found
@@ -340,14 +334,14 @@ def _input_finding(measured: Measurement) -> list[Finding]:
     severity = "problem" if saturated >= _SATURATED_NOTE else "note"
     if ratio > _FEATURE_RATIO:
         reason = (
-            f"Input feature {int(np.argmax(rms))} (counted from 0) is {_figure(ratio)} times as "
+            f"Input feature {int(np.argmax(rms))} (counted from 0) is {figure(ratio)} times as "
             "large as the median feature: it dominates every unit of the first layer."
         )
         return [Finding("unscaled_input", (1,), ratio, _FEATURE_RATIO, reason, severity)]
     low, high = _INPUT_RMS
     if not low <= overall <= high:
         reason = (
-            f"The input's root mean square is {_figure(overall)}; initialisations assume about 1."
+            f"The input's root mean square is {figure(overall)}; initialisations assume about 1."
         )
         bound = high if overall > high else low
         return [Finding("unscaled_input", (1,), overall, bound, reason, severity)]
@@ -417,108 +411,6 @@ def float_range(rate: float, stderr: float) -> dict[str, float]:
     }
 
 
-def advise(
-    network: Network, measured: Measurement, verdict: str, findings: list[Finding]
-) -> list[str]:
-    """What to do, each with its reason from the figures.
-
-    Parameters
-    ----------
-    network : Network
-        The model.
-    measured : Measurement
-        The figures.
-    verdict : str
-        Of `judge`.
-    findings : list of Finding
-        Of `judge` and `find`.
-
-    Returns
-    -------
-    list of str
-        An instruction, then its reason, as sentences.
-    """
-    kinds = {finding.kind for finding in findings}
-    advice: list[str] = []
-    sick = verdict != "healthy"
-    hidden = [layer.activation for layer in network.layers[:-1]]
-    if "unscaled_input" in kinds:
-        advice.append(
-            "Standardise the input features to mean 0 and variance 1. "
-            + next(f.reason for f in findings if f.kind == "unscaled_input")
-        )
-    if sick and hidden:
-        advice += _initialisation_advice(network, measured)
-    saturates = any(is_built_in(phi, _SATURATING) for phi in hidden)
-    if saturates and verdict in ("vanishing", "collapsed", "broken"):
-        advice.append(
-            "Use ReLU, or a relative of it, in the hidden layers, with He initialisation. Its "
-            "slope is 1 wherever a unit is active, and with sigma_w = 1.414 the gradient's mean "
-            "square is kept at every depth."
-        )
-    if "dead_units" in kinds:
-        advice.append(
-            "Lower the learning rate, or use leaky ReLU. "
-            + next(f.reason for f in findings if f.kind == "dead_units")
-            + " A unit that is dead on all data gets no gradient at any learning rate."
-        )
-    if sick and len(network) >= _DEEP:
-        factor = (
-            f"{_figure(math.exp(measured.rate))} per layer"
-            if math.isfinite(measured.rate)
-            else "zero"
-        )
-        advice.append(
-            f"Add residual connections, or normalisation, for a depth of {len(network)} layers. "
-            f"The gradient's factor is {factor}; beside a shortcut it need not pass through every "
-            "layer."
-        )
-    if verdict in ("exploding", "broken"):
-        advice.append(
-            "Clip the gradient's norm while training. It keeps one step finite; the cause "
-            "remains in the weights' scale."
-        )
-    if sick:
-        advice.append(
-            "Measure again after a few hundred training steps, and stop or lower the learning "
-            "rate when the profile bends. Initialisation is only the first step: training moves "
-            "every figure here."
-        )
-    else:
-        advice.append(
-            "Nothing needs to change. Keep measuring during training: initialisation is only the "
-            "first step, and the spectra drift."
-        )
-    return advice
-
-
-def _initialisation_advice(network: Network, measured: Measurement) -> list[str]:
-    """The weight scale that the most common hidden activation asks for."""
-    hidden = [layer.activation for layer in network.layers[:-1]]
-    names = [phi.name for phi in hidden]
-    phi = hidden[names.index(max(set(names), key=names.count))]
-    actual = float(np.median(measured.layers["sigma_w"][1:]))
-    if is_built_in(phi, ("sigmoid",)):
-        # E[phi'^2] is at most 1/16; the fixed point of the variance map raises it further.
-        return [
-            "Do not use sigmoid in hidden layers of a deep network. Its slope is at most 1/4: to "
-            "keep the gradient's mean square it would need weights of sigma_w = sqrt(fan_in Var "
-            f"W) = 10.149 (zero biases); these have {_figure(actual)}. tanh does the same job "
-            "with sigma_w near 1."
-        ]
-    target = 1.0 / math.sqrt(float(gaussian_moments(phi, 1.0).dphi2))
-    if is_built_in(phi, _LINEAR_AT_ZERO):
-        # At q = 0 both are linear: the edge of chaos with zero biases.
-        target = 1.0 / float(phi.slope(np.array(0.0)))
-    if abs(math.log(actual / target)) < math.log(1.2) if actual > 0 else False:
-        return []
-    return [
-        f"Initialise for {phi.name}: weights with sigma_w = sqrt(fan_in Var W) = "
-        f"{_figure(target)}. That keeps the gradient's mean square from layer to layer; these "
-        f"have {_figure(actual)}."
-    ]
-
-
 def _layers(numbers: tuple[int, ...] | list[int]) -> str:
     """Layer numbers as words, runs joined: "layers 1-4 and 7"."""
     runs: list[list[int]] = []
@@ -536,8 +428,9 @@ def _layers(numbers: tuple[int, ...] | list[int]) -> str:
 
 
 def _power(decades: float) -> str:
-    return f"10^{decades:.1f}" if abs(decades) >= 3 else _figure(10.0**decades)
+    return f"10^{decades:.1f}" if abs(decades) >= 3 else figure(10.0**decades)
 
 
-def _figure(value: float) -> str:
+def figure(value: float) -> str:
+    """A figure as texts show it."""
     return f"{value:.3g}"

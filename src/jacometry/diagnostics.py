@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _verdict
+from ._advice import advise
 from ._losses import resolve
 from ._measure import measure
 from ._status import UnsupportedModelError
@@ -368,7 +369,7 @@ def analyze(
     verdict, findings = _verdict.judge(measured, threshold)
     depths = _verdict.float_range(measured.rate, measured.rate_stderr)
     findings += _verdict.find(network, measured, verdict, depths)
-    advice = _verdict.advise(network, measured, verdict, findings)
+    advice = advise(network, measured, verdict, findings)
     profile = measured.layers["gradient_log_norm"]
     return GradientFlowReport(
         layers=measured.layers,

@@ -17,8 +17,9 @@ import numpy.typing as npt
 
 from . import activations as _activations
 from . import initializers as _initializers
+from ._network_arguments import activations_of, matrices_of, vectors_of
 from ._npz import printable, read_npz
-from ._status import ModelFileError, UnsupportedModelError
+from ._status import ModelFileError
 from ._validate import as_array, common_dtype, finite_scan
 from .factors import Chain, Dense, Diagonal
 
@@ -167,11 +168,11 @@ class Network:
         >>> net.forward([1.0, 1.0])
         array([2.])
         """
-        matrices = _matrices(weights)
+        matrices = matrices_of(weights)
         n_layers = len(matrices)
         dtype_of = common_dtype(*matrices)
-        vectors = _vectors(biases, matrices)
-        phis = _layer_activations(activations, n_layers)
+        vectors = vectors_of(biases, matrices)
+        phis = activations_of(activations, n_layers)
         if names is not None and len(names) != n_layers:
             raise ValueError(f"names must hold {n_layers} strings, one per layer, got {len(names)}")
         layers = []
@@ -529,67 +530,3 @@ def _ldexp(values: np.ndarray, exponent: np.ndarray) -> np.ndarray:
         return values
     with np.errstate(over="ignore", under="ignore"):
         return np.ldexp(values, np.clip(exponent, -(2**14), 2**14).astype(np.int32)[:, None])
-
-
-def _matrices(weights: Sequence[npt.ArrayLike]) -> list[np.ndarray]:
-    if isinstance(weights, (str, bytes)) or not hasattr(weights, "__len__"):
-        raise TypeError(f"weights must be a sequence of matrices, got {type(weights).__name__}")
-    if len(weights) == 0:
-        raise ValueError("weights must hold at least one matrix, got none")
-    matrices = []
-    for k, given in enumerate(weights):
-        matrix = as_array(f"weights[{k}]", given)
-        if matrix.ndim != 2 or 0 in matrix.shape:
-            raise ValueError(
-                f"weights[{k}] must be a matrix (n_out, n_in) of at least 1 x 1, "
-                f"got shape {matrix.shape}"
-            )
-        finite_scan(f"weights[{k}]", matrix)
-        matrices.append(matrix)
-    return matrices
-
-
-def _vectors(
-    biases: Sequence[npt.ArrayLike | None] | None, matrices: list[np.ndarray]
-) -> list[np.ndarray | None]:
-    if biases is None:
-        return [None] * len(matrices)
-    if len(biases) != len(matrices):
-        raise ValueError(
-            f"biases must hold {len(matrices)} vectors, one per layer, got {len(biases)}"
-        )
-    vectors: list[np.ndarray | None] = []
-    for k, (given, matrix) in enumerate(zip(biases, matrices, strict=True)):
-        vector = None if given is None else as_array(f"biases[{k}]", given)
-        if vector is not None:
-            if vector.shape != (len(matrix),):
-                raise ValueError(
-                    f"biases[{k}] must have shape ({len(matrix)},) to go with weights[{k}], "
-                    f"got {vector.shape}"
-                )
-            finite_scan(f"biases[{k}]", vector)
-        vectors.append(vector)
-    return vectors
-
-
-def _layer_activations(activations: Any, n_layers: int) -> list[_activations.Activation]:
-    if isinstance(activations, (list, tuple, np.ndarray)):
-        if len(activations) != n_layers:
-            raise ValueError(
-                f"activations must hold {n_layers} entries, one after each layer, "
-                f"got {len(activations)}"
-            )
-        given = [str(phi) if isinstance(phi, np.str_) else phi for phi in activations]
-    else:
-        given = [activations] * (n_layers - 1) + ["identity"]
-    resolved = []
-    for k, phi in enumerate(given):
-        try:
-            resolved.append(_activations.get(phi))
-        except ValueError as error:
-            known = ", ".join(_activations.names())
-            shown = printable(str(phi), 60)
-            raise UnsupportedModelError(
-                f"activations[{k}] must be one of {known}, got {shown!r}"
-            ) from error
-    return resolved

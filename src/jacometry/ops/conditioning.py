@@ -250,7 +250,8 @@ def _matrices(a, matvec_rtol, method=None, solve=None):
 
 
 def _means(array, method):
-    return "inverse" if takes_inverses(*array.shape[-2:], method) else "svd"
+    m, n = array.shape[-2:]
+    return "inverse" if takes_inverses(m, n, method) else "svd"
 
 
 def _bounded(array, dtype, method, rtol, check_finite, compute):
