@@ -45,7 +45,6 @@ PHASES = ("ordered", "critical", "chaotic", "divergent")
 _STATUS_WORDS = (
     (_solver.DIVERGES, "q diverges"),
     (_solver.GROWS, "q grows slower than any exponential"),
-    (_solver.OSCILLATES, "q oscillates"),
     (_solver.EVERY, "every q is fixed"),
     (_solver.SEVERAL, "several fixed points"),
     (_solver.SLOW, "slow: algebraic convergence"),
@@ -108,9 +107,9 @@ class FieldResult:
         Returns
         -------
         ndarray of str, or str
-            "converged", or what is true of "q diverges", "q grows slower than any exponential", "q
-            oscillates", "every q is fixed", "several fixed points" and "slow: algebraic
-            convergence", joined by "; ".
+            "converged", or what is true of "q diverges", "q grows slower than any exponential",
+            "every q is fixed", "several fixed points" and "slow: algebraic convergence", joined
+            by "; ".
         """
         return np.take(_STATUSES, self._status_codes)
 
@@ -150,8 +149,7 @@ class MeanField(FieldResult):
     shape : tuple of int
         The broadcast shape, that of every field; fields are NumPy scalars if it is ().
     q_star : ndarray
-        Where the iteration ``q -> V(q)`` from q0 goes: a fixed point, 0 and infinity included; NaN
-        where it goes nowhere (an activation with decreasing ``E phi**2`` only).
+        Where the iteration ``q -> V(q)`` from q0 goes: a fixed point, 0 and infinity included.
     chi_1 : ndarray
         Factor on the gradient's mean square per layer at q_star: ``sigma_w**2 E phi'(sqrt(q*)
         z)**2``.
@@ -168,7 +166,7 @@ class MeanField(FieldResult):
         below, within 1e-11 of, or above 1.
     status : ndarray of str, or str
         "converged", or what is true of: "q diverges" (exponentially or faster), "q grows slower
-        than any exponential", "q oscillates", "every q is fixed" (ReLU at its critical point: then
+        than any exponential", "every q is fixed" (ReLU at its critical point: then
         q_star = q0), "several fixed points" (of V, 0 included: another q0 may end elsewhere, see
         `fixed_points`), "slow: algebraic convergence" (an infinite depth scale of q or c).
 
@@ -191,7 +189,8 @@ class MeanField(FieldResult):
     slope for one pair in such a batch.
 
     V increases for every activation of the package, so that the iterates from q0 are monotone and
-    end at the first fixed point on their way.  c_star is the stable root of ``sigma_w**2 D(q*, e) =
+    end at the first fixed point on their way.  Another's V may decrease, but ``sqrt(q) V(q)``
+    never does, so that no variance cycles.  c_star is the stable root of ``sigma_w**2 D(q*, e) =
     q*`` in ``e = 1 - c`` for chi_1 > 1, with D of `jacometry.ops.correlations.decorrelation`; it is
     1 otherwise.  With dropout two copies of one input part ways, so c_star < 1 and there is no
     critical point, although chi_1 = 1 can still be had.

@@ -13,7 +13,7 @@ from ..ops import correlations
 from ._layer_maps import Layers, Profile, profile
 
 # Status bits.
-DIVERGES, GROWS, SEVERAL, EVERY, SLOW, OSCILLATES = (1 << k for k in range(6))
+DIVERGES, GROWS, SEVERAL, EVERY, SLOW = (1 << k for k in range(5))
 
 # A drift below this, relative to q, cannot be told from 0: the rounding of the compiled moments,
 # and what the quadrature of other activations settles to.
@@ -36,11 +36,12 @@ def variance_limit(layers: Layers, q0: np.ndarray) -> tuple[np.ndarray, np.ndarr
     Where the variance map increases, the iterates are monotone and end at the first fixed point on
     their way.  The drift ``V(q) - q`` is read at the nodes of the activation's profile; a pair of
     fixed points between two nodes has a stationary point of the drift between them, which is found
-    where the tangents leave room for one.  A map that decreases somewhere is iterated.
+    where the tangents leave room for one.  A map that decreases somewhere is iterated first.
     """
     if layers.normalization is not None:
         return _normalized_limit(layers, q0)
     known = profile(layers.activation)
+    q0 = _settled(layers, known, q0)
     q, low, high = q0.copy(), np.zeros_like(q0), np.zeros_like(q0)
     status = np.zeros(q.size, np.uint8)
     start = layers.drift(q0)
@@ -50,11 +51,6 @@ def variance_limit(layers: Layers, q0: np.ndarray) -> tuple[np.ndarray, np.ndarr
               status[items])  # fmt: skip
     between = np.flatnonzero(high > low)
     q[between] = _drift_root(layers[between], low[between], high[between])
-    falls = layers.carried + layers.spread * known.phi2_slope.min() < 0
-    falls = np.flatnonzero(falls & (status & EVERY == 0))
-    if falls.size:
-        q[falls], bits = _iterated(layers[falls], q0[falls])
-        status[falls] = status[falls] & SEVERAL | bits
     return q, status
 
 
@@ -173,41 +169,24 @@ def _drift_root(layers: Layers, low: np.ndarray, high: np.ndarray) -> np.ndarray
     return _root(drift, low, high, (layers.carried, layers.weight, layers.bias, layers.keep))
 
 
-def _iterated(layers: Layers, q0: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The limit by iteration, where the variance map decreases somewhere; NaN where there is none.
+def _settled(layers: Layers, known: Profile, q0: np.ndarray) -> np.ndarray:
+    """q0, or where the variance map decreases somewhere an iterate near the limit.
 
-    An item is done once a step moves it by 1e-9 q, and after 1024 steps.  Slower alternation about
-    a fixed point is told from a cycle by its amplitude, which falls at least like l**(-1/2).
+    ``sqrt(q) E phi(sqrt(q) z)**2`` is the integral of ``phi(x)**2 exp(-x**2 / (2 q))`` over a
+    constant, hence never falls with q.  So ``sqrt(q) V(q)`` does not fall either: V has no cycle of
+    two values, all iterates converge or grow (Coppel 1955), and they alternate about a fixed point
+    only if its slope is in [-1/2, 0), in which case 1024 steps are many times enough.  Where they
+    are not, the iterates are near a fixed point of slope about 1 and monotone.
     """
-    q, before, early = q0.copy(), q0.copy(), np.full_like(q0, np.inf)
-    top = profile(layers.activation).q[-1]
-    active = np.arange(q.size)
-    for step in range(_MAX_STEPS):
-        before[active] = q[active]
-        q[active] = layers[active].variance(q[active])
-        moved = np.abs(q - before)
-        if step == _MAX_STEPS // 2:
-            early[active] = moved[active]
-        active = active[(moved[active] > _NEAR * q[active]) & (q[active] < top)]
+    q = q0.copy()
+    active = np.flatnonzero(layers.carried + layers.spread * known.phi2_slope.min() < 0)
+    for _ in range(_MAX_STEPS):
         if not active.size:
             break
-    moved = np.abs(q - before)
-    status = np.zeros(q.size, np.uint8)
-    q[q >= top] = np.inf
-    near = np.flatnonzero(moved <= _NEAR * q)
-    for _ in range(3):
-        with np.errstate(divide="ignore", invalid="ignore"):
-            step_back = layers[near].drift(q[near]) / layers[near].drift_slope(q[near])
-        q[near] -= np.where(np.isfinite(step_back), step_back, 0.0)
-    slow = (moved > _NEAR * q) & (moved < 0.75 * early)
-    slow = np.flatnonzero(slow & np.isfinite(q))
-    ends = np.sort([before[slow], q[slow]], axis=0)
-    q[slow] = _drift_root(layers[slow], *ends)
-    cycles = np.isfinite(q)
-    cycles[near] = cycles[slow] = False
-    q[cycles] = np.nan
-    status[cycles] = OSCILLATES
-    return q, status
+        before = q[active]
+        q[active] = after = layers[active].variance(before)
+        active = active[(np.abs(after - before) > _NEAR * after) & (after < known.q[-1])]
+    return q
 
 
 def correlation_limit(layers: Layers, q: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
