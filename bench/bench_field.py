@@ -16,7 +16,7 @@ from jacometry import phase_diagram
 ACTIVATIONS = ("tanh", "erf", "gelu")
 # gelu diverges beyond sqrt(2), and is chaotic in a strip before.
 SIGMA_W = {"tanh": (1.2, 3.0), "erf": (1.1, 2.5), "gelu": (0.5, 1.35)}
-_FINE, _COARSE = _trapezoid(1 / 16), _trapezoid(3 / 16)
+_FINE, _COARSE = _trapezoid(1 / 16), _trapezoid(1 / 8)
 _SETTLED = 1e-12
 
 

@@ -98,8 +98,14 @@ def test_smooth_means_agree_with_the_trapezoidal_rule_in_the_plane(name, step, q
         assert decorrelation(name, e, q) == pytest.approx(distance / (2 * e), rel=1e-12)
 
 
-@pytest.mark.parametrize("name", ["relu", "leaky_relu", "erf", "identity"])
-@pytest.mark.parametrize("q", [1e-12, 0.3, 1.0, 40.0, 1e4])
+CLOSED = ("identity", "relu", "leaky_relu", "erf", "gelu", "sin", "quadratic")
+
+
+@pytest.mark.parametrize(
+    ("name", "q"),
+    # Many periods of a sine in a patch: of these its users are told.
+    [(n, q) for n in CLOSED for q in (1e-12, 0.3, 1.0, 40.0, 1e4) if n != "sin" or q <= 1],
+)
 def test_the_general_way_agrees_with_closed_forms(name, q):
     general, known = unknown(name), get(name)
     for derivative in (0, 1):
@@ -112,7 +118,7 @@ def test_the_general_way_agrees_with_closed_forms(name, q):
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-12 * expected[0])
 
 
-@pytest.mark.parametrize("name", ["relu", "leaky_relu", "erf", "identity"])
+@pytest.mark.parametrize("name", [name for name in CLOSED if name != "sin"])
 @pytest.mark.parametrize("derivative", [0, 1])
 def test_unequal_variances_agree_with_closed_forms(name, derivative):
     q1, q2 = np.array([0.3, 1e-6, 50.0]), np.array([2.0, 0.4, 1e4])
@@ -125,6 +131,30 @@ def test_unequal_variances_agree_with_closed_forms(name, derivative):
             * dual_activation(name, 1.0, q2, derivative=derivative)
         )
         np.testing.assert_array_less(np.abs(found - expected), 1e-12 * size)
+
+
+def test_sines_have_closed_forms_at_any_scale():
+    q1, q2, c = np.array([0.3, 2.0, 1e4, 1e160]), np.array([1.7, 2.0, 1.01e4, 1e160]), 1 - 1e-3
+    apart = (np.sqrt(q1) - np.sqrt(q2)) ** 2 + 2e-3 * np.sqrt(q1) * np.sqrt(q2)  # Var(u1 - u2)
+    together = (np.sqrt(q1) + np.sqrt(q2)) ** 2 - 2e-3 * np.sqrt(q1) * np.sqrt(q2)
+    one, two = np.exp(-apart / 2) / 2, np.exp(-together / 2) / 2
+    for derivative, expected in enumerate((one - two, one + two, one - two)):
+        found = dual_activation("sin", c, q1, q2, derivative=derivative)
+        np.testing.assert_allclose(found, expected, rtol=1e-12)
+        opposite = dual_activation("sin", -c, q1, q2, derivative=derivative)
+        np.testing.assert_array_equal(opposite, found if derivative == 1 else -found)
+    # Two sines far out are independent unless their inputs are nearly the same.
+    np.testing.assert_allclose(decorrelation("sin", [1e-300, 0.3, 2.0], 1e8), [5e7, 5 / 3, 0.5])
+
+
+def test_closed_forms_do_not_overflow():
+    """Far out erf is the sign function, and GELU is ReLU."""
+    c = np.array([-0.9, 0.3, 1.0])
+    found = dual_activation("erf", c, 1e160, 1e150)
+    np.testing.assert_allclose(found, 2 / math.pi * np.arcsin(c), rtol=1e-14)
+    found = dual_activation("gelu", c, 1e160, 1e150)
+    expected = 1e155 * dual_activation("relu", c, 1.0)
+    np.testing.assert_allclose(found, expected, rtol=1e-13)
 
 
 def test_relu_and_erf_kernels_are_the_published_numbers():

@@ -16,7 +16,7 @@ from collections.abc import Hashable
 
 import numpy as np
 
-from .. import _kernels
+from .. import _backend, _kernels
 from .._status import JacometryWarning
 from . import _correlation_rule as rule
 
@@ -143,11 +143,17 @@ class Table:
         """K, or S, of q and of near = 1 - |c| with the sign of c; both float64, finite."""
         out = np.empty(q.size)
         for _ in range(2):
-            coefficients, patches = self._arrays
-            is_lacking = _kernels.two_point_table(
-                1, coefficients, patches, _N_OCTAVES, _LOW_OCTAVE, self.first_log2, q, near,
-                int(is_spread), out, n_threads,
-            )  # fmt: skip
+            table = *self._arrays, _N_OCTAVES, _LOW_OCTAVE, self.first_log2
+            if _backend.is_reference():
+                reference = _backend.reference("correlations")
+                for i in range(q.size):
+                    value = reference.two_point_table(*table, q[i], near[i], int(is_spread))
+                    out[i] = np.nan if value is None else value
+                is_lacking = np.isnan(out).any()
+            else:
+                is_lacking = _kernels.two_point_table(
+                    1, *table, q, near, int(is_spread), out, n_threads
+                )
             if not is_lacking:
                 break
             self._extend(np.unique(self.locate(q, near)[0]))

@@ -290,10 +290,9 @@ def _same_variance(activation, q, near, is_spread, n_threads):
 
 def _dual(activation, derivative, q1, q2, near, gap, n_threads):
     """``E f(u1) f(u2)`` of the derivative f of that order."""
-    if derivative < 2:
-        closed = _correlation_closed.dual(activation, derivative, q1, q2, near)
-        if closed is not None:
-            return closed
+    closed = _correlation_closed.dual(activation, derivative, q1, q2, near)
+    if closed is not None:
+        return closed
     out = np.full(q1.size, np.nan)
     usable = np.isfinite(q1) & np.isfinite(q2) & np.isfinite(near)
     same = usable & (q1 == q2) & (derivative < 2)
