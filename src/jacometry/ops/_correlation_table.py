@@ -149,7 +149,7 @@ class Table:
                 for i in range(q.size):
                     value = reference.two_point_table(*table, q[i], near[i], int(is_spread))
                     out[i] = np.nan if value is None else value
-                is_lacking = np.isnan(out).any()
+                is_lacking = bool(np.isnan(out).any())
             else:
                 is_lacking = _kernels.two_point_table(
                     1, *table, q, near, int(is_spread), out, n_threads
