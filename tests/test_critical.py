@@ -92,6 +92,8 @@ def test_tanh_elu_and_selu_attract(name):
 def test_without_biases_the_edge_is_where_the_slope_at_zero_is_one():
     assert critical_point("tanh", sigma_b=0.0) == (1.0, 0.0, 0.0, True)
     assert critical_point("gelu", sigma_b=0.0) == (2.0, 0.0, 0.0, False)
+    # All small variances stay where they are, but for rounding.
+    assert critical_point("hard_tanh", sigma_b=0.0) == (1.0, 0.0, 0.0, True)
 
 
 @pytest.mark.parametrize("name", ["tanh", "erf", "sigmoid"])

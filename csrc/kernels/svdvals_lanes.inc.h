@@ -27,9 +27,9 @@
 #ifndef JM_LANES_MOST
 /* Widths up to this go in lanes. */
 #define JM_LANES_MOST 32
-/* Bytes of the store of layers, in all lanes, and flops of one sweep through it in each lane. */
+/* Bytes of the store of layers, and flops of one sweep through it, both in each lane. */
 #define JM_LANES_STORE ((size_t)1 << 23)
-#define JM_LANES_SWEEP 25000000
+#define JM_LANES_SWEEP 80000000
 /* A column that shrinks by more on being made orthogonal is made so again; squared. */
 #define JM_LANES_AGAIN 0x1p-6
 /* Terms of F Q that are summed on their own. */
@@ -119,7 +119,7 @@ static size_t svdvals_lane_layout(ptrdiff_t n, char *work, svdvals_lanes *lanes)
     lanes->progress = (svdvals_lane_progress *)(void *)work;
     lanes->n = n;
     lanes->layer_size = svdvals_lane_layer_size(n);
-    lanes->capacity = (ptrdiff_t)(JM_LANES_STORE / sizeof(double)) / lanes->layer_size;
+    lanes->capacity = (ptrdiff_t)(JM_LANES_STORE / sizeof(double)) * JM_VW / lanes->layer_size;
     const ptrdiff_t most = JM_LANES_SWEEP / (2 * n * n * n);
     lanes->capacity = most < lanes->capacity ? most : lanes->capacity;
     lanes->store = work ? base + at : NULL;

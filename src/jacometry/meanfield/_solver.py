@@ -27,6 +27,8 @@ _NEAR = 1e-9
 _TINY_ROOT = 1e-20
 # |chi - 1| <= this is 1 to the accuracy of the moments.
 CRITICAL = 1e-11
+# A drift of this times q is rounding.
+_KEPT = 1e-13
 _TOLERANCES = {"xatol": 0.0, "xrtol": 4 * np.finfo(float).eps, "fatol": 0.0, "frtol": 0.0}
 
 
@@ -337,5 +339,6 @@ def attracts(layers: Layers, q: np.ndarray, slope: np.ndarray) -> np.ndarray:
     if layers.normalization is not None:
         return np.abs(slope) < 1
     above, below = np.where(q > 0, q * (1 + 1e-4), 1e-6), q * (1 - 1e-4)
-    both = (layers.drift(above) < 0) & ((layers.drift(below) > 0) | (q == 0))
+    # What keeps its neighbours where they are, but for rounding, repels nothing: hard tanh's 0.
+    both = (layers.drift(above) <= _KEPT * above) & (layers.drift(below) >= -_KEPT * below)
     return np.where(np.abs(slope - 1) <= CRITICAL, both, np.abs(slope) < 1)

@@ -78,7 +78,7 @@ def chain_log_svdvals(
 
     Cost ``6 n^3`` flops per layer and some ``20 n^3`` at the end, n the largest width; memory
     beyond input and output per item in work, at any depth: some ten ``n x n`` blocks of float64,
-    and in lanes up to 8 MB of layers.
+    and up to 8 MB of layers for each lane of a vector.
     Results do not depend on `n_threads` or on the rest of the batch.
 
     Examples
