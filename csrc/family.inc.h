@@ -52,3 +52,5 @@
 #include "kernels/spectral_lanczos.inc.h"
 
 #include "kernels/sum_squares.inc.h"
+
+#include "kernels/gaussian.inc.h"

@@ -22,6 +22,11 @@
  *   JM_ROUNDER             (x + JM_ROUNDER) - JM_ROUNDER is x rounded to an integer
  *   JM_VPOW2(s)            2^k, s = k + JM_ROUNDER, where that is a normal number
  *   JM_VEXPONENT(a)        the integer k with 2^k <= a < 2^(k+1), for a positive normal number
+ *   JM_UINT, JM_VBITS      bits of one lane and of a JM_V, unsigned; operators on integers work
+ *   JM_TO_BITS, JM_FROM_BITS       a JM_V as JM_VBITS, and back
+ *   JM_W, JM_WW            a vector of JM_WW words of 64 bits; operators on integers work
+ *   JM_PARTS, JM_PART(w, k)        the JM_PARTS JM_VBITS that a JM_W fills, low halves first
+ *   JM_ROTATE(w, k)        the words rotated to the left, 0 < k < 64
  *   jm_interleave(n, from, items, step, out)   out[i * step][lane] = items[lane][from + i], i < n
  *   JM_U, JM_MIN_EXP, JM_MAX_EXP   unit roundoff; exponents of the normal range as in float.h
  *   JM_INT, JM_FRACTION_BITS       the integer of this size; bits of the fraction in it
@@ -52,6 +57,15 @@
 #undef JM_ROUNDER
 #undef JM_VPOW2
 #undef JM_VEXPONENT
+#undef JM_VBITS
+#undef JM_UINT
+#undef JM_TO_BITS
+#undef JM_FROM_BITS
+#undef JM_W
+#undef JM_WW
+#undef JM_PARTS
+#undef JM_PART
+#undef JM_ROTATE
 #undef JM_U
 #undef JM_MIN_EXP
 #undef JM_INT
@@ -80,6 +94,7 @@
 #define JM_U 0x1p-53
 #define JM_ROUNDER 0x1.8p52
 #define JM_INT int64_t
+#define JM_UINT uint64_t
 #define JM_FRACTION_BITS 52
 #define JM_MIN_EXP (-1021)
 #define JM_MAX_EXP 1024
@@ -93,6 +108,7 @@
 #define JM_U 0x1p-24f
 #define JM_ROUNDER 0x1.8p23f
 #define JM_INT int32_t
+#define JM_UINT uint32_t
 #define JM_FRACTION_BITS 23
 #define JM_MIN_EXP (-125)
 #define JM_MAX_EXP 128
@@ -289,6 +305,14 @@ JM_INLINE JM_T JM_NAME(jm_lane_sum)(JM_V a) {
 #define JM_VLESS(a, b, x, y) JM_NAME(jm_vless)((a), (b), (x), (y))
 #define JM_VPOW2(s) JM_NAME(jm_vpow2)(s)
 #define JM_VEXPONENT(a) JM_NAME(jm_vexponent)(a)
+#define JM_VBITS JM_NAME(jm_word)
+#define JM_TO_BITS(a) ((JM_VBITS)(a))
+#define JM_FROM_BITS(a) ((JM_V)(a))
+#define JM_WW (JM_VECTOR_BYTES / 8)
+#define JM_W JM_NAME(jm_words)
+typedef uint64_t JM_W __attribute__((vector_size(JM_VECTOR_BYTES)));
+#define JM_PARTS 1
+#define JM_PART(w, k) ((void)(k), (JM_VBITS)(w))
 
 #else /* no vector types: one lane, plain C */
 
@@ -319,8 +343,27 @@ JM_INLINE JM_T JM_NAME(jm_exponent)(JM_T a) {
 }
 #define JM_ANY_ABOVE(a, b) ((a) > (b))
 #define JM_ANY_NAN(a) isnan(a)
+#define JM_VBITS JM_UINT
+#define JM_TO_BITS(a) JM_NAME(jm_to_bits)(a)
+#define JM_FROM_BITS(a) JM_NAME(jm_from_bits)(a)
+JM_INLINE JM_UINT JM_NAME(jm_to_bits)(JM_T a) {
+    JM_UINT bits;
+    memcpy(&bits, &a, sizeof(bits));
+    return bits;
+}
+JM_INLINE JM_T JM_NAME(jm_from_bits)(JM_UINT bits) {
+    JM_T a;
+    memcpy(&a, &bits, sizeof(a));
+    return a;
+}
+#define JM_W uint64_t
+#define JM_WW 1
+#define JM_PARTS ((int)(8 / sizeof(JM_T)))
+#define JM_PART(w, k) ((JM_UINT)((w) >> ((k) * 8 * (int)sizeof(JM_T))))
 
 #endif
+
+#define JM_ROTATE(w, k) (((w) << (k)) | ((w) >> (64 - (k))))
 
 /* JM_VW x JM_VW entries at a time are transposed in registers where that is known to pay. */
 static JM_MAYBE_UNUSED void JM_NAME(jm_interleave)(ptrdiff_t n, ptrdiff_t from,

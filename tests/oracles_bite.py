@@ -52,6 +52,7 @@ ORACLE_TESTS = {
     "two_point_table": ("test_correlations.py", "table_agrees_with_the_oracle"),
     "spectral_norm_gram": ("test_spectral.py", "gram_value_agrees_with_the_oracle"),
     "sum_squares": ("test_conditioning.py", "sums_of_squares_agree_with_the_oracle"),
+    "gaussian_fill": ("test_draws.py", "numbers_agree_with_the_oracle"),
     "spectral_norm_lanczos": ("test_spectral.py", "lanczos_agrees_with_the_textbook_oracle"),
 }
 
@@ -251,6 +252,31 @@ PERTURBATIONS = [
         "sum_squares.inc.h",
         "square += (double)x[i] * (double)x[i];",
         "square += (double)x[i];",
+    ),
+    # A rotation; what the key adds to another word; the wrong bit of two; the low part of 2 ln 2.
+    Perturbation(
+        "gaussian_fill",
+        "gaussian.inc.h",
+        "JM_NAME(threefry_rounds)(x, keys, 4, 25, 33, 46, 12, 58, 22, 32, 32);",
+        "JM_NAME(threefry_rounds)(x, keys, 4, 25, 33, 46, 12, 58, 22, 32, 31);",
+    ),
+    Perturbation(
+        "gaussian_fill",
+        "gaussian.inc.h",
+        "x[3] += (uint64_t)i;",
+        "x[2] += (uint64_t)i;",
+    ),
+    Perturbation(
+        "gaussian_fill",
+        "gaussian.inc.h",
+        "((b >> (n_bits - 2)) & 1);",
+        "((b >> (n_bits - 1)) & 1);",
+    ),
+    Perturbation(
+        "gaussian_fill",
+        "gaussian.inc.h",
+        "JM_FMADD(e, JM_SPLAT(-JM_TWO_LOG_2_LOW), log_m);",
+        "log_m;",
     ),
     Perturbation(
         "spectral_norm_lanczos",

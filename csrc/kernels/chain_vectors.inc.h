@@ -4,7 +4,8 @@
  * A group of vectors, the rows of a block, goes through all layers together.  Where the weights are
  * shared, and for a vjp, the lanes run along the result: W is the panel, read as it lies for a vjp
  * and transposed for a jvp.  A jvp through weights of each sample's own takes dot products along
- * the rows of W, which are then read once and in order; a group of vectors is then of one sample.
+ * the rows of W, which are then read once and in order; a group of vectors is then of one sample,
+ * unless there is one layer only.
  * Which way is taken depends on the chain and the direction alone, and a vector's arithmetic on
  * that vector alone.
  */
@@ -197,7 +198,13 @@ JM_INLINE void JM_NAME(chain_rows_step)(ptrdiff_t rows, ptrdiff_t depth, const j
     if (!step->weights) {
         JM_NAME(chain_rows_finish)(&job, in, rows, count);
     } else if (takes_dots) {
-        JM_NAME(chain_rows_dots)(step, &job, count);
+        JM_NAME(chain_step) own = *step;
+        for (ptrdiff_t j = 0, n; j < count; j += n) {
+            for (n = 1; j + n < count && sample[j + n] == sample[j]; n++)
+                ;
+            own.weights = step->weights + (sample[j] - sample[0]) * layer->weights_stride;
+            JM_NAME(chain_rows_dots)(&own, &job, j, n);
+        }
         JM_NAME(chain_rows_finish)(&job, out, rows, count);
     } else if (is_alone) {
         JM_NAME(chain_rows_alone)(step, &job, count);
@@ -457,7 +464,8 @@ static int JM_NAME(chain_vectors)(const jm_chain *chain, const jm_vectors *vecto
 /*
  * J v for the tangents [first, first + count) of a group, F_0 first.
  *
- * count      1 .. chain_vectors_group(...); vectors of one group share the weights of every layer
+ * count      1 .. chain_vectors_group(...); vectors of one group share the weights of every layer,
+ *            except in a jvp of one layer with two columns or more
  * bad_layer  (count)  first layer with a NaN or infinity that the vector meets, n_layers if it
  *                     holds one itself, -1 if there is none
  * work       chain_vectors_work(largest width) bytes; begin == 0 starts it anew, a later range of

@@ -10,7 +10,7 @@ from cpython.buffer cimport (
 )
 from cpython.pycapsule cimport PyCapsule_New
 from cython.parallel cimport parallel, prange, threadid
-from libc.stdint cimport int32_t, int64_t
+from libc.stdint cimport int32_t, int64_t, uint64_t
 from libc.string cimport memset
 
 include "_kernels_table.pxi"
@@ -84,3 +84,4 @@ include "_kernels_spectra.pxi"
 include "_kernels_moments.pxi"
 include "_kernels_correlations.pxi"
 include "_kernels_norms.pxi"
+include "_kernels_draws.pxi"

@@ -5,6 +5,8 @@ cdef double VECTOR_COST = 100.0
 # Vectors that share all weights are a group for each thread at least, where these would be no smaller
 # than this: each group reads the weights again.
 cdef Py_ssize_t LEAST_GROUP = 16
+# Widest single layer of which samples share a group.
+cdef Py_ssize_t BRIEF_WIDTH = 32
 
 
 cdef struct ProductCall:
@@ -70,7 +72,7 @@ cdef struct VectorsCall:
     const jm_chain *chain
     const jm_vectors *vectors
     Py_ssize_t max_width
-    Py_ssize_t run             # vectors that share all weights: a group stays within them
+    Py_ssize_t run             # vectors that may be of one group
     Py_ssize_t groups_per_run
     Py_ssize_t *bad_layer
 
@@ -106,7 +108,10 @@ def chain_vectors(ChainLayout spec, bint transposed, start, Py_ssize_t n_vectors
     call.kernel = active.chain_vjp[dtype] if transposed else active.chain_jvp[dtype]
     call.chain, call.vectors, call.max_width = &spec.chain, &vectors, spec.max_width
     cdef Py_ssize_t most = active.chain_vectors_group[dtype](spec.max_width, is_shared)
-    call.run = n_vectors if is_shared else per_sample
+    # One narrow layer costs less than a group's beginning and end: samples share one.
+    cdef bint is_brief = (not transposed and spec.n_layers == 1 and spec.n_in > 1
+                          and spec.max_width <= BRIEF_WIDTH)
+    call.run = n_vectors if is_shared or is_brief else per_sample
     call.groups_per_run = (call.run + most - 1) // most
     cdef double vector_cost = 2.0 * spec.max_width * spec.max_width + VECTOR_COST
     if call.run == n_vectors and vector_cost * n_vectors * spec.n_layers >= SERIAL:

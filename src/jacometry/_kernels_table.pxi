@@ -105,6 +105,8 @@ ctypedef int (*svdvals_end_t)(
     Py_ssize_t, Py_ssize_t, int, double *, double *, void *) noexcept nogil
 ctypedef Py_ssize_t (*svdvals_group_t)(const jm_chain *, Py_ssize_t) noexcept nogil
 ctypedef int (*sum_squares_t)(Py_ssize_t, Py_ssize_t, const void *, double *) noexcept nogil
+ctypedef int (*gaussian_fill_t)(
+    const uint64_t *, int64_t, Py_ssize_t, double, void *) noexcept nogil
 ctypedef int (*spectral_norm_gram_t)(
     Py_ssize_t, Py_ssize_t, Py_ssize_t, const void *, double, double *, void *, Py_ssize_t, int64_t *,
     int *, void *) noexcept nogil
@@ -144,6 +146,7 @@ cdef extern from "jm_kernels.h" nogil:
         size_t_of_two spectral_norm_lanczos_work[2]
         spectral_norm_lanczos_t spectral_norm_lanczos[2]
         sum_squares_t sum_squares[2]
+        gaussian_fill_t gaussian_fill[2]
         gaussian_moments_t gaussian_moments[2]
         variance_map_t variance_map[2]
         two_point_table_t two_point_table[2]

@@ -51,5 +51,6 @@ void test_chain_svdvals(const jm_table *table, int dtype);
 void test_moments(const jm_table *table, int dtype);
 void test_correlation(const jm_table *table, int dtype);
 void test_spectral(const jm_table *table, int dtype);
+void test_gaussian(const jm_table *table, int dtype);
 
 #endif

@@ -108,6 +108,7 @@ int main(int n_arguments, char **arguments) {
             test_moments(table, dtype);
             test_correlation(table, dtype);
             test_spectral(table, dtype);
+            test_gaussian(table, dtype);
             printf("%-8s float%d: %ld checks\n", table->isa, dtype == JM_F64 ? 64 : 32,
                    n_passed + n_failed - before);
         }

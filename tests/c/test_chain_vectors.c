@@ -29,7 +29,7 @@ static void free_trace(trace *out, const recipe *r, int dtype) {
     buffer_free(out->log_norms, JM_F64);
 }
 
-/* All vectors in groups of at most `most`, within a sample if the weights are the sample's own. */
+/* All vectors in groups of at most `most`, within a sample where they must be. */
 static void run_vectors(const jm_table *table, test_chain *t, const recipe *r, int transposed,
                         const void *start, ptrdiff_t n_vectors, ptrdiff_t per_sample,
                         ptrdiff_t most, ptrdiff_t range, trace *out) {
@@ -41,7 +41,9 @@ static void run_vectors(const jm_table *table, test_chain *t, const recipe *r, i
                                 .log_norms = out->log_norms,
                                 .kept = out->kept,
                                 .kept_exponents = out->kept_exponents};
-    const ptrdiff_t run = r->has_own_weights ? per_sample : n_vectors;
+    const int may_mix =
+        !r->has_own_weights || (!transposed && r->n_layers == 1 && r->widths[0] > 1);
+    const ptrdiff_t run = may_mix ? n_vectors : per_sample;
     out->status = JM_OK;
     for (ptrdiff_t first = 0, count; first < n_vectors; first += count) {
         const ptrdiff_t left = run - first % run;

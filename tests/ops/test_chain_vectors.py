@@ -173,6 +173,35 @@ def test_a_vectors_bits_do_not_depend_on_how_many_there_are(isa, dtype, rng):
             np.testing.assert_array_equal(one.log_norms, whole.log_norms[:, 7])
 
 
+@pytest.mark.parametrize("shape", [(5, 5), (8, 8), (3, 17), (4, 1), (1, 4)])
+def test_samples_that_share_a_group_do_not_touch_each_other(isa, dtype, shape, rng):
+    """One narrow layer with weights of each sample's own, some of them extreme, one not finite."""
+    n_samples = 150
+    w = rng.standard_normal((n_samples, *shape)).astype(dtype)
+    v = rng.standard_normal((n_samples, 2, shape[1])).astype(dtype)
+    slopes = rng.standard_normal((n_samples, shape[0])).astype(dtype)
+    tiny = np.finfo(dtype).tiny
+    for i, factor in ((20, tiny), (40, 1 / (8 * tiny)), (41, 0), (90, np.nan)):
+        w[i] *= dtype.type(factor)
+    options = {"check_finite": False, "n_threads": 2}
+    together = jm.chain_jvp([w], v, slopes=[slopes], **options)
+    for i in range(n_samples):
+        part = slice(i, i + 1)
+        alone = jm.chain_jvp([w[part]], v[part], slopes=[slopes[part]], **options)
+        np.testing.assert_array_equal(together.log_norms[part], alone.log_norms)
+        np.testing.assert_array_equal(together.vector.mantissa[part], alone.vector.mantissa)
+        np.testing.assert_array_equal(together.vector.exponent[part], alone.vector.exponent)
+    assert np.isnan(together.log_norms[90, :, 1]).all()
+    with pytest.raises(ValueError, match="weights must be finite, got nan in sample 90, layer 0"):
+        jm.chain_jvp([w], v, slopes=[slopes])
+    w, v, slopes = (a.astype(float) for a in (w, v, slopes))
+    exact = np.einsum("bij,bvj,bi->bvi", w, v, slopes)
+    size = np.einsum("bij,bvj,bi->bvi", *map(np.abs, (w, v, slopes)))
+    for i in (0, 19, 21, 89, 149):
+        found = together.vector[i].mantissa * 2.0 ** together.vector[i].exponent[:, None]
+        assert (np.abs(found - exact[i]) <= (shape[1] + 3) * np.finfo(dtype).eps * size[i]).all()
+
+
 @pytest.mark.parametrize("name", ["tangent", "cotangent"])
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_a_bad_start_vector_is_named_or_propagates(isa, name, bad, rng):

@@ -214,8 +214,13 @@ def _leaky_relu(x: np.ndarray, *, negative_slope: float) -> np.ndarray:
 
 
 def _leaky_relu_slope(x: np.ndarray, *, negative_slope: float, slope_at_zero: float) -> np.ndarray:
-    at_most_zero = np.where(x < 0, negative_slope, np.where(x == 0, slope_at_zero, x))
-    return np.where(x > 0, 1.0, at_most_zero)
+    slope = np.where(x > 0, x.dtype.type(1), x.dtype.type(negative_slope))
+    if slope_at_zero != negative_slope:
+        slope[x == 0] = slope_at_zero
+    is_nan = np.isnan(x)
+    if is_nan.any():
+        slope[is_nan] = np.nan
+    return slope
 
 
 def _slope_inside(x: np.ndarray, *, low: float, high: float, slope: float) -> np.ndarray:

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import functools
 import math
-from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 
-from .. import initializers as _initializers
 from ..activations import Activation
 from ..ops._chain_factors import add_scaled
 from ..ops.scaled import ScaledArray
@@ -19,13 +15,6 @@ from ..ops.scaled import ScaledArray
 _EXPONENT = 100
 _FAR_EXPONENT = 300
 _AGREEMENT = 1e-12
-
-_GAUSSIAN = (
-    _initializers.gaussian,
-    _initializers.he_normal,
-    _initializers.glorot_normal,
-    _initializers.lecun_normal,
-)
 
 
 class Hidden:
@@ -44,7 +33,7 @@ class Hidden:
         is_line = is_near | is_far
         scale = np.clip(np.where(is_line, 0, exponent), -(1 << 14), 1 << 14).astype(np.int32)
         with np.errstate(over="ignore", under="ignore", invalid="ignore"):
-            x = np.ldexp(z.mantissa, scale[:, None])
+            x = _times_power(z.mantissa, scale)
             value, slope = self.phi.value(x), self.phi.slope(x)
         for chosen, lines in ((is_near, self._near), (is_far, self._far)):
             if lines and chosen.any():
@@ -68,39 +57,12 @@ class Hidden:
         return (float(slopes[0]), float(slopes[1])) if slopes.any() else None
 
 
-class _Words(np.random.bit_generator.ISeedSequence):
-    """Three random words as the seed of an SFC64, which mixes them itself."""
-
-    def __init__(self, words: np.ndarray) -> None:
-        self.words = words
-
-    def generate_state(self, n_words: int, dtype: Any = np.uint32) -> np.ndarray:
-        return self.words[:n_words].astype(dtype)
-
-
-class Stream:
-    """The random numbers of one net, by its own six random words."""
-
-    def __init__(self, words: np.ndarray, has_biases: bool) -> None:
-        self.weights = self._generator(words[:3])
-        self.biases = self._generator(words[3:]) if has_biases else None
-
-    @staticmethod
-    def _generator(words: np.ndarray) -> np.random.Generator:
-        seed: Any = _Words(words)
-        return np.random.Generator(np.random.SFC64(seed))
-
-    @property
-    def state(self) -> Any:
-        """Where the stream is."""
-        biases = None if self.biases is None else self.biases.bit_generator.state
-        return self.weights.bit_generator.state, biases
-
-    @state.setter
-    def state(self, state: Any) -> None:
-        self.weights.bit_generator.state, biases = state
-        if self.biases is not None:
-            self.biases.bit_generator.state = biases
+def _times_power(x: np.ndarray, exponent: np.ndarray) -> np.ndarray:
+    """Rows of x times 2**exponent, rounded once: by products, where all powers are normal."""
+    info = np.finfo(x.dtype)
+    if exponent.min() >= info.minexp and exponent.max() < info.maxexp:
+        return x * np.ldexp(x.dtype.type(1), exponent)[:, None]
+    return np.ldexp(x, exponent[:, None])
 
 
 def combined(
@@ -118,24 +80,3 @@ def combined(
         nothing = ScaledArray(np.zeros_like(drawn.mantissa), np.zeros_like(drawn.exponent))
         drawn = add_scaled(nothing, drawn, branch_scale)
     return add_scaled(drawn, z, shortcut) if shortcut else drawn
-
-
-def gaussian_scale(
-    draw: Callable[..., Any], shape: tuple[int, int], dtype: np.dtype[Any]
-) -> float | None:
-    """Standard deviation of the entries, if `draw` is a Gaussian initializer, else None.
-
-    What the initializer would refuse, or might make infinite, is left to it.
-    """
-    options: dict[str, Any] = {}
-    if isinstance(draw, functools.partial) and not draw.args:
-        options, draw = draw.keywords, draw.func
-    if draw not in _GAUSSIAN or not options.keys() <= {"fan", "gain"}:
-        return None
-    settings = {**(draw.__kwdefaults__ or {}), **options}
-    fans = {"out": shape[0], "in": shape[1], "avg": (shape[0] + shape[1]) / 2}
-    gain = settings["gain"]
-    if settings["fan"] not in fans or not isinstance(gain, (int, float)):
-        return None
-    scale = float(gain) / math.sqrt(fans[settings["fan"]])
-    return scale if abs(scale) < 1e-3 * float(np.finfo(dtype).max) else None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -13,11 +12,11 @@ import numpy.typing as npt
 
 from .. import initializers as _initializers
 from .._validate import count, real_scalar
-from ..ops._draws import drawing_threads
 from ..ops.chain import chain_jvp, chain_vjp
 from ..ops.scaled import ScaledArray, _scaled_log
 from ._layers import ActivationLike, hidden_activations, per_layer, residual_shortcut, sizes_of
-from ._simulated_layers import Hidden, Stream, combined, gaussian_scale
+from ._simulated_layers import Hidden, combined
+from ._simulated_weights import N_WORDS, CalledWeights, Ends, GaussianWeights, weights_by
 
 # Weights held at a time: of many layers of a few nets, so that most nets are drawn once.
 _WEIGHT_BYTES = 1 << 25
@@ -191,8 +190,9 @@ def simulate(
 
     Notes
     -----
-    Net i is a function of `rng` and i alone: it draws from streams of its own, so that threads, the
-    number of nets and how they are grouped change no bit of it.
+    Net i is a function of `rng` and i alone: its numbers come from keys of its own, so that
+    threads, the number of nets and how they are grouped change no bit of it.  Instruction sets with
+    and without fused multiply-adds differ in the last bits.
 
     Signals and gradients carry exponents, so nothing under- or overflows at any depth.  Where the
     largest pre-activation of a net is below 2**-100 (above 2**100), `phi` is taken for its tangents
@@ -201,12 +201,12 @@ def simulate(
 
     The gradient is pulled back from a Gaussian cotangent and needs every weight twice.  A group of
     nets is drawn in segments of layers of at most 32 MB of weights (or ``sqrt(L / n)`` layers of
-    one net, if those are more); where one segment does not hold the network, the states of the
-    streams are kept and all but the last are drawn a second time.  Memory beyond the results: the
-    segment, and the signals at the segments' ends, which are no larger.  Time is that of NumPy's
-    draws from width 64 on; initializers other than the Gaussian ones (`gaussian`, `he_normal`,
-    `glorot_normal`, `lecun_normal`, or a ``functools.partial`` of one with its fan or gain) add a
-    call per matrix.
+    one net, if those are more); where one segment does not hold the network, all but the last are
+    drawn a second time.  Memory beyond the results: the segment, and the signals at the segments'
+    ends, which are no larger.  Time is that of a compiled draw of every weight (1 to 3 ns) and of
+    two passes over it, and some 0.5 us a net and layer; initializers other than the Gaussian ones
+    (`gaussian`, `he_normal`, `glorot_normal`, `lecun_normal`, or a ``functools.partial`` of one
+    with its fan or gain) take a NumPy generator and a call per matrix.
 
     Examples
     --------
@@ -239,21 +239,18 @@ def simulate(
                 f"{name} must lie well within the range of {kind}, got {values.max():g}"
             )
     # Row i for net i, so that more nets leave the first ones as they are.
-    words = np.random.default_rng(rng).integers(0, 2**64, (n_nets, 6), np.uint64)
+    words = np.random.default_rng(rng).integers(0, 2**64, (n_nets, N_WORDS), np.uint64)
 
     forward = np.empty((n_nets, n_layers + 1))
     activations = np.empty((n_nets, n_layers))
     gradient = np.empty((n_nets, n_layers + 1))
     group, length = _cut(sizes, n_nets, kind.itemsize)
-    with drawing_threads(n_threads) as for_each:
-        nets = _Nets(
-            sizes, hidden, draw, sigma_b, q0, shortcut, branch_scale, kind, group, length,
-            for_each, n_threads,
-        )  # fmt: skip
-        for first in range(0, n_nets, group):
-            rows = slice(first, min(first + group, n_nets))
-            streams = [Stream(row, bool(sigma_b.any())) for row in words[rows]]
-            nets.run(streams, first, forward[rows], activations[rows], gradient[rows])
+    nets = _Nets(
+        sizes, hidden, draw, sigma_b, q0, shortcut, branch_scale, kind, group, length, n_threads
+    )
+    for first in range(0, n_nets, group):
+        rows = slice(first, min(first + group, n_nets))
+        nets.run(words[rows], first, forward[rows], activations[rows], gradient[rows])
     return Simulation(sizes, LogNorms(forward), LogNorms(activations), LogNorms(gradient))
 
 
@@ -286,43 +283,38 @@ class _Nets:
     dtype: np.dtype[Any]
     group: int
     length: int
-    for_each: Callable[..., object]
     n_threads: int | None
 
-    shapes: list[tuple[int, int]] = field(init=False)
     segments: list[tuple[int, int]] = field(init=False)
-    room: np.ndarray = field(init=False)  # the weights of a segment, net by net
-    scales: list[float] | None = field(init=False)  # of a Gaussian initializer
+    weights: GaussianWeights | CalledWeights = field(init=False)
+    ends: Ends = field(init=False)
 
     def __post_init__(self) -> None:
-        self.shapes = list(zip(self.sizes[1:].tolist(), self.sizes[:-1].tolist(), strict=True))
-        starts = range(0, len(self.shapes), self.length)
-        self.segments = [(a, min(a + self.length, len(self.shapes))) for a in starts]
-        most = max(sum(m * n for m, n in self.shapes[a:b]) for a, b in self.segments)
-        self.room = np.empty((self.group, most), self.dtype)
-        scales = [gaussian_scale(self.draw, shape, self.dtype) for shape in self.shapes]
-        known = [scale for scale in scales if scale is not None]
-        self.scales = known if len(known) == len(scales) else None
+        shapes = list(zip(self.sizes[1:].tolist(), self.sizes[:-1].tolist(), strict=True))
+        starts = range(0, len(shapes), self.length)
+        self.segments = [(a, min(a + self.length, len(shapes))) for a in starts]
+        most = max(sum(m * n for m, n in shapes[a:b]) for a, b in self.segments)
+        room = np.empty((self.group, most), self.dtype)
+        self.weights = weights_by(self.draw, shapes, room, self.n_threads)
+        self.ends = Ends(self.sizes, self.dtype, self.n_threads)
 
-    def run(self, streams, first, forward, activations, gradient):
-        """The log-norms of a group of nets, `first` the number of its first one."""
-        z, cotangent = self._ends(streams)
+    def run(self, words, first, forward, activations, gradient):
+        """The log-norms of the nets of these words, `first` the number of the first one."""
+        self.weights.begin(words, first)
+        z = self.ends.inputs(words, self.q0)
         forward[:, 0] = z.log_norm()
         waiting = []
         for segment in self.segments:
-            is_last = segment == self.segments[-1]
-            waiting.append((z, [] if is_last else [stream.state for stream in streams]))
-            weights = self._weights(segment, streams, first)
-            z, slopes = self._push(segment, weights, z, streams, first, forward, activations)
-        g = ScaledArray.from_array(cotangent, item_ndim=1)
+            waiting.append(z)
+            weights = self.weights.layers(*segment)
+            z, slopes = self._push(segment, weights, z, words, first, forward, activations)
+        g = self.ends.cotangents(words)
         gradient[:, -1] = g.log_norm()
         for segment in reversed(self.segments):
-            z, states = waiting.pop()
-            if states:
-                for stream, state in zip(streams, states, strict=True):
-                    stream.state = state
-                weights = self._weights(segment, streams, first)
-                _, slopes = self._push(segment, weights, z, streams, first, forward, activations)
+            z = waiting.pop()
+            if segment != self.segments[-1]:
+                weights = self.weights.layers(*segment)
+                _, slopes = self._push(segment, weights, z, words, first, forward, activations)
             begin, end = segment
             trace = chain_vjp(
                 weights, g.mantissa, slopes=slopes, slope_side="input",
@@ -332,56 +324,7 @@ class _Nets:
             g = ScaledArray(trace.vector.mantissa, trace.vector.exponent + g.exponent)
         gradient -= gradient[:, -1:].copy()
 
-    def _ends(self, streams):
-        """Inputs of mean square q0, and output cotangents."""
-        n_in, n_out = int(self.sizes[0]), int(self.sizes[-1])
-        draws = np.stack([s.weights.standard_normal(n_in + n_out) for s in streams])
-        cotangent = draws[:, n_in:].astype(self.dtype)
-        digits, exponent = math.frexp(math.sqrt(self.q0))
-        x = draws[:, :n_in] * (
-            digits * math.sqrt(n_in) / np.linalg.norm(draws[:, :n_in], axis=1, keepdims=True)
-        )
-        x = ScaledArray.from_array(x.astype(self.dtype), item_ndim=1)
-        return ScaledArray(x.mantissa, x.exponent + exponent), cotangent
-
-    def _weights(self, segment, streams, first):
-        """The weights (nets, rows, columns) of each layer of a segment, drawn."""
-        begin, end = segment
-        shapes = self.shapes[begin:end]
-        ends = [0, *itertools.accumulate(m * n for m, n in shapes)]
-        room = self.room[: len(streams), : ends[-1]]
-
-        runs: list[tuple[float, int, int]] = []  # neighbours of one scale are multiplied at once
-        for k, scale in enumerate(self.scales[begin:end] if self.scales is not None else ()):
-            start = runs.pop()[1] if runs and runs[-1][0] == scale else ends[k]
-            runs.append((scale, start, ends[k + 1]))
-
-        def draw_gaussian(i):
-            streams[i].weights.standard_normal(out=room[i], dtype=self.dtype.type)
-            for scale, start, stop in runs:
-                room[i, start:stop] *= self.dtype.type(scale)
-
-        def draw_any(i):
-            for k, shape in enumerate(shapes):
-                drawn = np.asarray(self.draw(shape, rng=streams[i].weights, dtype=self.dtype.type))
-                if drawn.shape != shape or not np.isfinite(drawn).all():
-                    raise ValueError(
-                        f"initializer must return finite numbers of shape {shape}, got shape "
-                        f"{drawn.shape}{_first_bad(drawn)} for layer {begin + k} of net {first + i}"
-                    )
-                room[i, ends[k] : ends[k + 1]] = drawn.ravel()
-
-        if self.scales is None:  # a callable that may be of any kind: one call at a time
-            for i in range(len(streams)):
-                draw_any(i)
-        else:
-            self.for_each(draw_gaussian, range(len(streams)))
-        return [
-            room[:, ends[k] : ends[k + 1]].reshape(len(streams), *shape)
-            for k, shape in enumerate(shapes)
-        ]
-
-    def _push(self, segment, weights, z, streams, first, forward, activations):
+    def _push(self, segment, weights, z, words, first, forward, activations):
         """The signal after a segment, and the slopes by which each of its layers is preceded."""
         slopes = []
         for k, w in zip(range(*segment), weights, strict=True):
@@ -395,7 +338,8 @@ class _Nets:
             activations[:, k] = _scaled_log(trace.log_norms[:, 0], exponent)
             pushed = ScaledArray(trace.vector.mantissa, trace.vector.exponent + exponent)
             if self.sigma_b[k] or self.shortcut[k] or branch != 1.0:
-                biases = self._biases(k, streams) if self.sigma_b[k] else None
+                scale = float(self.sigma_b[k])
+                biases = self.ends.biases(words, k, scale) if scale else None
                 z = combined(
                     pushed, z, biases=biases, shortcut=float(self.shortcut[k]), branch_scale=branch
                 )
@@ -408,11 +352,6 @@ class _Nets:
             slopes.append(slope)
         return z, slopes
 
-    def _biases(self, k, streams):
-        n, scale = int(self.sizes[k + 1]), self.dtype.type(self.sigma_b[k])
-        draws = [s.biases.standard_normal(n, dtype=self.dtype.type) for s in streams]
-        return np.stack(draws) * scale
-
     def _require_finite(self, h, k, first):
         if not np.isfinite(h).all():
             net = first + int(np.argwhere(~np.isfinite(h))[0, 0])
@@ -420,8 +359,3 @@ class _Nets:
                 f"activation {self.hidden[k - 1].phi.name!r} must be finite, got "
                 f"{h[~np.isfinite(h)][0]} before layer {k} of net {net}"
             )
-
-
-def _first_bad(array):
-    bad = array[~np.isfinite(array)]
-    return f" with {bad[0]}" if bad.size else ""

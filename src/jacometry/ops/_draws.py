@@ -1,26 +1,24 @@
 """Random numbers drawn for many items at once, each from a stream of its own."""
 
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+import numpy as np
 
-from .. import _threads
+from .. import _backend, _kernels, _threads
 
 
-@contextmanager
-def drawing_threads(n_threads):
-    """A function that calls ``draw(i)`` for each of many i, on as many threads as a call may use.
+def gaussian_rows(keys, first, out, *, scale=1.0, n_threads=None):
+    """Fill each row of `out` with normal numbers of mean 0 and standard deviation `scale`.
 
-    `draw` spends its time in a NumPy generator, which lets other threads run; what it draws must
-    depend on i alone.
+    Row i takes the numbers ``first, first + 1, ...`` of the stream of ``keys[i]``, two words: what
+    it takes depends on nothing else.  `out` (B, n) is float32 or float64, contiguous along a row.
     """
-    n_threads = _threads.resolve(n_threads)
-    if n_threads == 1:
-        yield _one_after_the_other
+    if not out.size:
         return
-    with ThreadPoolExecutor(n_threads) as pool:
-        yield lambda draw, items: list(pool.map(draw, items))
-
-
-def _one_after_the_other(draw, items):
-    for i in items:
-        draw(i)
+    if _backend.is_reference():
+        fill = _backend.reference("gaussian").gaussian_fill
+        for key, row in zip(keys.tolist(), out, strict=True):
+            row[:] = fill(key, first, len(row), scale, row.dtype)
+        return
+    keys = np.ascontiguousarray(keys, np.uint64)
+    _kernels.gaussian_fill(
+        int(out.dtype == np.float64), keys, first, scale, out, _threads.resolve(n_threads)
+    )
