@@ -363,7 +363,18 @@ JM_INLINE JM_T JM_NAME(jm_from_bits)(JM_UINT bits) {
 
 #endif
 
-#define JM_ROTATE(w, k) (((w) << (k)) | ((w) >> (64 - (k))))
+/* The words rotated to the left. */
+JM_INLINE JM_W JM_NAME(jm_rotate)(JM_W w, const int k) {
+#if defined(__x86_64__) && defined(JM_VECTOR_BYTES) && JM_VECTOR_BYTES == 32
+    if (k % 8 == 0) { /* by whole bytes: one shuffle, of the bytes that their own numbers say */
+        const uint64_t low = 0x0706050403020100, high = 0x0F0E0D0C0B0A0908;
+        const JM_W bytes = {low, high, low, high};
+        return (JM_W)_mm256_shuffle_epi8((__m256i)w, (__m256i)((bytes << k) | (bytes >> (64 - k))));
+    }
+#endif
+    return (w << k) | (w >> (64 - k));
+}
+#define JM_ROTATE(w, k) JM_NAME(jm_rotate)((w), (k))
 
 /* JM_VW x JM_VW entries at a time are transposed in registers where that is known to pay. */
 static JM_MAYBE_UNUSED void JM_NAME(jm_interleave)(ptrdiff_t n, ptrdiff_t from,

@@ -19,11 +19,12 @@
 #endif
 
 /*
- * In JM_T: integers become numbers by the low bits of a power of two; where [2/3, 4/3) begins; 2 ln
- * 2 in two parts, of which the first has few bits; polynomials of least relative error
- *   -2 ln m = -4 s + s sum LOG[k] s^(2k+2) for s = (m - 1) / (m + 1), s^2 <= 1/25,
- *   sin(pi y / 2) = y sum SIN[k] y^(2k) and cos(pi y / 2) = 1 + sum COS[k] y^(2k+2), |y| <= 1/2,
- * whose errors are below u / 15.
+ * Constants in JM_T: powers of two in whose low bits integers are numbers, and the bits of 2/3;
+ * 2 ln 2 in two parts, the first of so few bits that its products with exponents are exact;
+ * polynomials of least relative error, which is below u / 15, for
+ *
+ *   -2 ln m = -4 s + s sum LOG[k] s^(2k+2), s = (m - 1) / (m + 1), s^2 <= 1/25,
+ *   sin(pi y / 2) = y sum SIN[k] y^(2k) and cos(pi y / 2) = 1 + sum COS[k] y^(2k+2), |y| <= 1/2.
  */
 #undef JM_GAUSSIAN_HALF
 #undef JM_GAUSSIAN_LOW_ONE
@@ -81,7 +82,7 @@ JM_INLINE void JM_NAME(threefry_mix)(JM_W *a, JM_W *b, const int rotation) {
 }
 
 /* Four rounds, by the rotations of the two pairs in each, and the key for the i-th time. */
-JM_INLINE void JM_NAME(threefry_rounds)(JM_W x[4], const uint64_t keys[5], const int i, const int a,
+JM_INLINE void JM_NAME(threefry_rounds)(JM_W x[4], const JM_W keys[3], const int i, const int a,
                                         const int b, const int c, const int d, const int e,
                                         const int f, const int g, const int h) {
     JM_NAME(threefry_mix)(&x[0], &x[1], a);
@@ -92,18 +93,22 @@ JM_INLINE void JM_NAME(threefry_rounds)(JM_W x[4], const uint64_t keys[5], const
     JM_NAME(threefry_mix)(&x[2], &x[3], f);
     JM_NAME(threefry_mix)(&x[0], &x[3], g);
     JM_NAME(threefry_mix)(&x[2], &x[1], h);
-    for (int k = 0; k < 4; k++)
-        x[k] += keys[(i + k) % 5];
+    for (int k = 0; k < 4; k++) {
+        const int place = (i + k) % 5;
+        if (place != 2 && place != 3) /* where the key is zero */
+            x[k] += keys[place == 4 ? 2 : place];
+    }
     x[3] += (uint64_t)i;
 }
 
-/* Threefry4x64-20 of JM_WW counters (block, 0, 0, 0) under the key (keys[0], keys[1], 0, 0). */
-JM_INLINE void JM_NAME(threefry)(JM_W block, const uint64_t keys[5], JM_W x[4]) {
-    const JM_W zero = block ^ block;
+/*
+ * Threefry4x64-20 of JM_WW counters (block, 0, 0, 0) under the key (keys[0], keys[1], 0, 0), whose
+ * fifth word is keys[2].  Held in every lane, which keeps their broadcasts out of the loop.
+ */
+JM_INLINE void JM_NAME(threefry)(JM_W block, const JM_W keys[3], JM_W x[4]) {
     x[0] = block + keys[0];
-    x[1] = zero + keys[1];
-    x[2] = zero;
-    x[3] = zero;
+    x[1] = keys[1];
+    x[2] = x[3] = block ^ block;
     JM_NAME(threefry_rounds)(x, keys, 1, 14, 16, 52, 57, 23, 40, 5, 37);
     JM_NAME(threefry_rounds)(x, keys, 2, 25, 33, 46, 12, 58, 22, 32, 32);
     JM_NAME(threefry_rounds)(x, keys, 3, 14, 16, 52, 57, 23, 40, 5, 37);
@@ -125,10 +130,11 @@ JM_INLINE JM_V JM_NAME(gaussian_fraction)(JM_VBITS bits, const JM_T widen, const
 }
 
 /*
- * sqrt(-2 ln u), 2^-B <= u <= 1.
+ * sqrt(-2 ln u), 2^-B <= u <= 1, with an error of at most 2.95 u.
  *
- * With u = 2^e m, m in [2/3, 4/3), the logarithms of the two never cancel by more than a factor of
- * 1.8, and near u = 1 there is only the second.  The error is at most 2.95 u.
+ * Let u = 2^e m, m in [2/3, 4/3).  Three roundings and 0.15 u make up the error of ln m, which is
+ * all there is where e = 0.  Elsewhere |ln u| >= 1.4 |ln m|, and two more roundings, of sums, make
+ * 3.9 u at most; the square root halves that and adds one.
  */
 JM_INLINE JM_V JM_NAME(gaussian_radius)(JM_V u) {
     const JM_UINT one = (JM_UINT)(JM_MAX_EXP - 1) << JM_FRACTION_BITS;
@@ -170,27 +176,29 @@ JM_INLINE void JM_NAME(gaussian_pairs)(JM_VBITS a, JM_VBITS b, JM_V scale, JM_V 
     *second = JM_FROM_BITS(z ^ change);
 }
 
-/* scale times the numbers of a tile. */
-static void JM_NAME(gaussian_tile)(const uint64_t keys[5], uint64_t tile, JM_T scale, JM_T *out) {
-    enum { N_BLOCKS = JM_GAUSSIAN_TILE / 4 * sizeof(JM_T) / 8, PER_WORD = 8 / sizeof(JM_T) };
+/* scale times the numbers of tiles [tile, tile + n_tiles). */
+static void JM_NAME(gaussian_tiles)(const JM_W keys[3], uint64_t tile, ptrdiff_t n_tiles,
+                                    JM_T scale, JM_T *out) {
+    enum { PER_WORD = 8 / sizeof(JM_T), N_BLOCKS = JM_GAUSSIAN_TILE / (4 * PER_WORD) };
     uint64_t counters[JM_WW];
     for (int k = 0; k < JM_WW; k++)
         counters[k] = tile * N_BLOCKS + (uint64_t)k;
     JM_W block, x[4];
     memcpy(&block, counters, sizeof(block));
-    for (int c = 0; c < N_BLOCKS; c += JM_WW) {
-        JM_NAME(threefry)(block, keys, x);
-        block += JM_WW;
-        for (int i = 0; i < 2; i++)
-            for (int k = 0; k < JM_PARTS; k++) {
-                JM_T *const at = out + (i * N_BLOCKS + c) * PER_WORD + k;
-                JM_V first, second;
-                JM_NAME(gaussian_pairs)
-                (JM_PART(x[i], k), JM_PART(x[i + 2], k), JM_SPLAT(scale), &first, &second);
-                JM_STORE(at, first);
-                JM_STORE(at + JM_GAUSSIAN_TILE / 2, second);
-            }
-    }
+    for (ptrdiff_t t = 0; t < n_tiles; t++)
+        for (int c = 0; c < N_BLOCKS; c += JM_WW) {
+            JM_NAME(threefry)(block, keys, x);
+            block += JM_WW;
+            for (int i = 0; i < 2; i++)
+                for (int k = 0; k < JM_PARTS; k++) {
+                    JM_T *const at = out + t * JM_GAUSSIAN_TILE + (i * N_BLOCKS + c) * PER_WORD + k;
+                    JM_V first, second;
+                    JM_NAME(gaussian_pairs)
+                    (JM_PART(x[i], k), JM_PART(x[i + 2], k), JM_SPLAT(scale), &first, &second);
+                    JM_STORE(at, first);
+                    JM_STORE(at + JM_GAUSSIAN_TILE / 2, second);
+                }
+        }
 }
 
 /*
@@ -207,22 +215,23 @@ static void JM_NAME(gaussian_tile)(const uint64_t keys[5], uint64_t tile, JM_T s
 static int JM_NAME(gaussian_fill)(const uint64_t *key, int64_t first, ptrdiff_t count, double scale,
                                   void *out_) {
     JM_T *const out = (JM_T *)out_;
-    const uint64_t keys[5] = {key[0], key[1], 0, 0, JM_THREEFRY_PARITY ^ key[0] ^ key[1]};
+    const JM_W zero = {0};
+    const JM_W keys[3] = {zero + key[0], zero + key[1],
+                          zero + (JM_THREEFRY_PARITY ^ key[0] ^ key[1])};
     ptrdiff_t done = 0;
     while (done < count) {
-        const uint64_t number = (uint64_t)first + (uint64_t)done;
-        const ptrdiff_t from = (ptrdiff_t)(number % JM_GAUSSIAN_TILE);
-        if (from == 0 && count - done >= JM_GAUSSIAN_TILE) {
-            JM_NAME(gaussian_tile)(keys, number / JM_GAUSSIAN_TILE, (JM_T)scale, out + done);
-            done += JM_GAUSSIAN_TILE;
+        const uint64_t number = (uint64_t)first + (uint64_t)done, tile = number / JM_GAUSSIAN_TILE;
+        const ptrdiff_t from = (ptrdiff_t)(number % JM_GAUSSIAN_TILE), left = count - done;
+        ptrdiff_t n = left - left % JM_GAUSSIAN_TILE;
+        if (from == 0 && n > 0) {
+            JM_NAME(gaussian_tiles)(keys, tile, n / JM_GAUSSIAN_TILE, (JM_T)scale, out + done);
         } else {
-            JM_T tile[JM_GAUSSIAN_TILE];
-            const ptrdiff_t left = count - done;
-            const ptrdiff_t n = left < JM_GAUSSIAN_TILE - from ? left : JM_GAUSSIAN_TILE - from;
-            JM_NAME(gaussian_tile)(keys, number / JM_GAUSSIAN_TILE, (JM_T)scale, tile);
-            memcpy(out + done, tile + from, (size_t)n * sizeof(JM_T));
-            done += n;
+            JM_T numbers[JM_GAUSSIAN_TILE];
+            n = left < JM_GAUSSIAN_TILE - from ? left : JM_GAUSSIAN_TILE - from;
+            JM_NAME(gaussian_tiles)(keys, tile, 1, (JM_T)scale, numbers);
+            memcpy(out + done, numbers + from, (size_t)n * sizeof(JM_T));
         }
+        done += n;
     }
     return JM_OK;
 }

@@ -214,7 +214,10 @@ def _leaky_relu(x: np.ndarray, *, negative_slope: float) -> np.ndarray:
 
 
 def _leaky_relu_slope(x: np.ndarray, *, negative_slope: float, slope_at_zero: float) -> np.ndarray:
-    slope = np.where(x > 0, x.dtype.type(1), x.dtype.type(negative_slope))
+    if negative_slope == 0.0:
+        slope = np.asarray(x > 0, x.dtype)
+    else:
+        slope = np.where(x > 0, x.dtype.type(1), x.dtype.type(negative_slope))
     if slope_at_zero != negative_slope:
         slope[x == 0] = slope_at_zero
     is_nan = np.isnan(x)

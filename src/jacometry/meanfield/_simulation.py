@@ -20,7 +20,7 @@ from ._simulated_weights import N_WORDS, CalledWeights, Ends, GaussianWeights, w
 
 # Weights held at a time: of many layers of a few nets, so that most nets are drawn once.
 _WEIGHT_BYTES = 1 << 25
-# A layer of a group costs in Python what it costs to draw about this many weights.
+# A layer of a group costs in Python what it costs to draw and multiply about this many weights.
 _LAYER_COST = 1 << 13
 _LARGEST_LEAST_GROUP = 64
 
@@ -258,10 +258,11 @@ def _cut(sizes: np.ndarray, n_nets: int, itemsize: int) -> tuple[int, int]:
     """Nets in a group and layers in a segment: the latter by the widths alone."""
     n_layers, widest = len(sizes) - 1, int(sizes.max())
     entries = int((sizes[1:] * sizes[:-1]).max())
-    # Enough nets for a layer's overhead to be small, of whole networks if they fit.
-    least_group = min(_LARGEST_LEAST_GROUP, 1 + 8 * _LAYER_COST // entries)
     layers = _WEIGHT_BYTES // (entries * itemsize)  # that fit, of one net
-    if layers >= least_group * n_layers:
+    # Whole networks are drawn once, which pays where a layer costs Python no more than a second
+    # draw of it; segments are of as many nets as make that cost small.
+    least_group = min(_LARGEST_LEAST_GROUP, 1 + 8 * _LAYER_COST // entries)
+    if layers >= min(_LARGEST_LEAST_GROUP, 1 + _LAYER_COST // entries) * n_layers:
         return min(n_nets, layers // n_layers), n_layers
     # The signals at the ends of the segments are to take no more than the segment.
     least_length = min(n_layers, math.isqrt((n_layers - 1) // widest) + 1)
