@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
-C_FILES = csrc/*.[ch] csrc/kernels/*.h src/jacometry/include/jacometry/*.h tests/c/*.[ch] \
+C_FILES = csrc/*.[ch] csrc/*/*.[ch] src/jacometry/include/jacometry/*.h tests/c/*.[ch] \
 	tests/abi/*.c examples/embedding/*.c
 CYTHON_FILES = src/jacometry/*.pyx src/jacometry/*.pxi src/jacometry/*.pxd examples/embedding/*.pyx
 

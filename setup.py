@@ -12,15 +12,15 @@ from pathlib import Path
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
+# The longest to compile first, for the sake of processors that would wait for it.
+FAMILIES = ["chains", "spectra", "norms", "moments"]
 C_SOURCES = [
+    *(f"csrc/units/{f}_{isa}.c" for f in FAMILIES for isa in ("avx512", "avx2", "baseline")),
     "csrc/dispatch.c",
-    "csrc/variant_avx512.c",
-    "csrc/variant_avx2.c",
-    "csrc/variant_baseline.c",
 ]
 C_HEADERS = [
     *map(str, Path("csrc").glob("**/*.h")),
-    "csrc/kernels.def",
+    *map(str, Path("csrc").glob("**/*.def")),
     *map(str, Path("src/jacometry/include/jacometry").glob("*.h")),
 ]
 CYTHON_PARTS = [*map(str, Path("src/jacometry").glob("*.px[di]"))]

@@ -12,11 +12,22 @@
 /* The table in use by Python, C and Cython alike. */
 static const jm_table *jm_active;
 
+/* jm_slot_<kernel>(): its two instances there, whichever family it is of. */
+#define JM_KERNEL(result, name, arguments)                                                         \
+    static inline result(*const *jm_slot_##name(void)) arguments { return JM_SLOTS->name; }
+#define JM_SLOTS jm_active->chains
+#include "families/chains.def"
+#undef JM_SLOTS
+#define JM_SLOTS jm_active->spectra
+#include "families/spectra.def"
+#undef JM_SLOTS
+#undef JM_KERNEL
+
 #define JM_T void
 #define JM_EXPORT(result, name, type, parameters, arguments)                                       \
     static result jm_export_##name##_##type parameters {                                           \
         const jm_fp_environment saved = jm_fp_enter();                                             \
-        const result returned = jm_active->name[type] arguments;                                   \
+        const result returned = jm_slot_##name()[type] arguments;                                  \
         jm_fp_leave(saved);                                                                        \
         return returned;                                                                           \
     }

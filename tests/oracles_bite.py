@@ -1,7 +1,7 @@
 """Shows that the oracle tests bite: a kernel perturbed in one line must fail its oracle test.
 
-Run by .ci/run as ``python tests/oracles_bite.py``.  Only the baseline variant is compiled, and the
-binding once, so that a perturbation costs seconds.
+Run by .ci/run as ``python tests/oracles_bite.py``.  Only the baseline variant is compiled, and for
+a perturbation only the family of its kernel, so that it costs seconds.
 """
 
 import os
@@ -20,13 +20,6 @@ ROOT = Path(__file__).parents[1]
 COMPILE = ["cc", "-std=gnu11", "-O0", "-ffp-contract=off", "-fPIC"]
 # pytest's exit status when tests failed; anything else (a crash, no tests) shows nothing.
 TESTS_FAILED = 1
-
-DISPATCH = """
-#include "jm_kernels.h"
-extern const jm_table jm_table_baseline;
-const jm_table *const jm_tables[] = {&jm_table_baseline};
-int jm_n_tables(void) { return 1; }
-"""
 
 
 class Perturbation(NamedTuple):
@@ -300,42 +293,53 @@ def run(command, **options):
         sys.exit(f"{' '.join(map(str, command))}\n{done.stdout}{done.stderr}")
 
 
-def compile_binding(folder):
-    """The objects that no perturbation touches."""
-    source = folder / "_kernels.c"
-    run([sys.executable, "-m", "cython", "-3", ROOT / "src/jacometry/_kernels.pyx", "-o", source])
-    dispatch = folder / "dispatch.c"
-    dispatch.write_text(DISPATCH)
-    headers = [f"-I{ROOT / 'csrc'}", f"-I{ROOT / 'src/jacometry/include'}"]
-    headers.append(f"-I{sysconfig.get_path('include')}")
-    objects = []
-    for path in (source, dispatch):
-        objects.append(path.with_suffix(".o"))
-        run([*COMPILE, *headers, "-c", path, "-o", objects[-1]])
-    return objects
+def families():
+    """The kernels of the registry that are called on their own, by family."""
+    found = {}
+    for registry in sorted((ROOT / "csrc" / "families").glob("*.def")):
+        names = re.findall(r"^JM_KERNEL\(int, (\w+),", registry.read_text("utf-8"), re.MULTILINE)
+        # What a kernel is called by in parts begins with its name, and its test runs them.
+        parts = tuple(f"{name}_" for name in names)
+        found[registry.stem] = [name for name in names if not name.startswith(parts)]
+    return found
+
+
+def compile_object(source, target, csrc):
+    headers = [csrc, ROOT / "src/jacometry/include", sysconfig.get_path("include")]
+    run([*COMPILE, "-DJM_BASELINE_ONLY", *(f"-I{h}" for h in headers), "-c", source, "-o", target])
+    return target
+
+
+def compile_unperturbed(folder):
+    """The binding, and the kernels by family."""
+    binding, csrc = folder / "_kernels.c", ROOT / "csrc"
+    run([sys.executable, "-m", "cython", "-3", ROOT / "src/jacometry/_kernels.pyx", "-o", binding])
+    sources = {"binding": binding, "dispatch": csrc / "dispatch.c"}
+    sources.update({f: csrc / "units" / f"{f}_baseline.c" for f in families()})
+    return {what: compile_object(s, folder / f"{what}.o", csrc) for what, s in sources.items()}
 
 
 def package_with(folder, objects, perturbation):
     """A copy of the package whose baseline kernels hold the perturbation; its parent folder."""
-    csrc = folder / "csrc"
-    shutil.copytree(ROOT / "csrc", csrc)
     if perturbation:
+        csrc = folder / "csrc"
+        shutil.copytree(ROOT / "csrc", csrc)
         path = csrc / "kernels" / perturbation.file
         text = path.read_text(encoding="utf-8")
         if text.count(perturbation.old) != 1:
             found = text.count(perturbation.old)
             sys.exit(f"stands {found} times in {perturbation.file}: {perturbation.old!r}")
         path.write_text(text.replace(perturbation.old, perturbation.new), encoding="utf-8")
+        family = next(f for f, kernels in families().items() if perturbation.kernel in kernels)
+        unit = csrc / "units" / f"{family}_baseline.c"
+        objects = {**objects, family: compile_object(unit, folder / "perturbed.o", csrc)}
     shutil.copytree(
         ROOT / "src" / "jacometry",
         folder / "jacometry",
         ignore=shutil.ignore_patterns("*.so", "*.pyx", "_kernels.c", "__pycache__", "*.npz"),
     )
-    kernels = folder / "variant_baseline.o"
-    headers = [f"-I{csrc}", f"-I{ROOT / 'src/jacometry/include'}"]
-    run([*COMPILE, *headers, "-c", csrc / "variant_baseline.c", "-o", kernels])
     extension = folder / "jacometry" / f"_kernels{sysconfig.get_config_var('EXT_SUFFIX')}"
-    run(["cc", "-shared", kernels, *objects, "-lm", "-o", extension])
+    run(["cc", "-shared", *objects.values(), "-lm", "-o", extension])
     return folder
 
 
@@ -374,15 +378,12 @@ def check(job):
 
 
 def main():
-    registry = (ROOT / "csrc" / "kernels.def").read_text(encoding="utf-8")
-    names = re.findall(r"^JM_KERNEL\(int, (\w+),", registry, re.MULTILINE)
-    # What a kernel is called by in parts begins with its name, and its test runs them.
-    kernels = [n for n in names if not n.startswith(tuple(f"{other}_" for other in names))]
+    kernels = [name for names in families().values() for name in names]
     unperturbed = set(kernels) - {p.kernel for p in PERTURBATIONS}
     if unperturbed or set(kernels) - set(ORACLE_TESTS):
         sys.exit(f"no perturbation or no oracle test for {unperturbed or set(kernels)}")
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(os.cpu_count()) as pool:
-        objects = compile_binding(Path(folder))
+        objects = compile_unperturbed(Path(folder))
         jobs = [(objects, perturbation, kernels) for perturbation in [None, *PERTURBATIONS]]
         results = []
         for is_right, line in pool.map(check, jobs):

@@ -14,11 +14,14 @@
  * exact powers of two.  Both ways give the same bits where both are safe.
  */
 
+#undef JM_PADDED
 #undef JM_PANEL
 #undef JM_PANELS
 #undef JM_TILE_ROWS
 #undef JM_LAZY
 #undef JM_RESIDENT
+/* n elements, rounded up to whole vectors. */
+#define JM_PADDED(n) (((n) + JM_VW - 1) / JM_VW * JM_VW)
 /* Widest product that stays in registers through all layers: one vector a row. */
 #if defined(JM_VECTOR_BYTES) && JM_VECTOR_BYTES == 64
 #define JM_RESIDENT 8

@@ -3,9 +3,6 @@
  * panels of W, packed or where it lies, or by dot products.  chain_vectors.inc.h calls it.
  */
 
-#undef JM_PADDED
-
-#define JM_PADDED(n) (((n) + JM_VW - 1) / JM_VW * JM_VW)
 #ifndef JM_GROUP_ROWS
 #define JM_GROUP_ROWS 128                    /* vectors in a group at most */
 #define JM_GROUP_PADDED (JM_GROUP_ROWS + 12) /* the last tile may reach past the last row */

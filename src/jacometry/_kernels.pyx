@@ -24,7 +24,7 @@ cdef extern from "Python.h":
     const Py_ssize_t PY_SSIZE_T_MAX
 
 
-active = jm_tables[jm_n_tables() - 1]
+active = &jm_tables[jm_n_tables() - 1]
 c_api = PyCapsule_New(<void *>&jm_exports, JM_CAPSULE, NULL)
 
 
@@ -40,7 +40,7 @@ def select_isa(name):
     global active
     for i in range(jm_n_tables()):
         if jm_tables[i].isa.decode() == name:
-            active = jm_tables[i]
+            active = &jm_tables[i]
             return
     raise ValueError(f"isa must be one of {available_isas()}, got {name!r}")
 

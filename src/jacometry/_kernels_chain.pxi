@@ -44,9 +44,9 @@ def chain_product(ChainLayout spec, Py_ssize_t n_samples, mantissa, exponent, in
     cdef int dtype = spec.dtype_index
     chain.from_last = from_last
     cdef Py_ssize_t n_columns = spec.n_out if from_last else spec.n_in
-    call.one, call.several = active.chain_product[dtype], active.chain_products[dtype]
+    call.one, call.several = active.chains.chain_product[dtype], active.chains.chain_products[dtype]
     call.chain, call.n_samples = &chain, n_samples
-    call.group = active.chain_product_group[dtype](&chain)
+    call.group = active.chains.chain_product_group[dtype](&chain)
     call.max_width = spec.max_width
     call.item_bytes = spec.n_out * spec.n_in * (8 if dtype else 4)
     call.out = <char *>output(mantissa)
@@ -54,7 +54,7 @@ def chain_product(ChainLayout spec, Py_ssize_t n_samples, mantissa, exponent, in
     cdef double layer_cost = 2.0 * spec.max_width * spec.max_width * n_columns * call.group
     cdef Py_ssize_t n_groups = (n_samples + call.group - 1) // call.group
     cdef Plan cut = plan(n_groups, spec.n_layers, layer_cost, n_threads)
-    cdef size_t bytes = call.group * active.chain_product_work[dtype](spec.max_width, n_columns)
+    cdef size_t bytes = call.group * active.chains.chain_product_work[dtype](spec.max_width, n_columns)
     cdef char *work = workspace(bytes * cut.n_spaces + n_samples * sizeof(Py_ssize_t), "chain_product")
     try:
         call.bad_layer = <Py_ssize_t *>(work + bytes * cut.n_spaces)
@@ -105,9 +105,9 @@ def chain_vectors(ChainLayout spec, bint transposed, start, Py_ssize_t n_vectors
     if kept is not None:
         vectors.kept = <void **>address(kept)
     vectors.kept_exponents = <int64_t **>address(kept_exponents)
-    call.kernel = active.chain_vjp[dtype] if transposed else active.chain_jvp[dtype]
+    call.kernel = active.chains.chain_vjp[dtype] if transposed else active.chains.chain_jvp[dtype]
     call.chain, call.vectors, call.max_width = &spec.chain, &vectors, spec.max_width
-    cdef Py_ssize_t most = active.chain_vectors_group[dtype](spec.max_width, is_shared)
+    cdef Py_ssize_t most = active.chains.chain_vectors_group[dtype](spec.max_width, is_shared)
     # One narrow layer costs less than a group's beginning and end: samples share one.
     cdef bint is_brief = (not transposed and spec.n_layers == 1 and spec.n_in > 1
                           and spec.max_width <= BRIEF_WIDTH)
@@ -119,7 +119,7 @@ def chain_vectors(ChainLayout spec, bint transposed, start, Py_ssize_t n_vectors
     cdef Py_ssize_t n_groups = call.groups_per_run * (n_vectors // call.run)
     cdef double group_cost = vector_cost * call.run / call.groups_per_run
     cdef Plan cut = plan(n_groups, spec.n_layers, group_cost, n_threads)
-    cdef size_t bytes = active.chain_vectors_work[dtype](spec.max_width)
+    cdef size_t bytes = active.chains.chain_vectors_work[dtype](spec.max_width)
     cdef char *work = workspace(bytes * cut.n_spaces + n_vectors * sizeof(Py_ssize_t),
                                 "chain_jvp or chain_vjp")
     try:

@@ -31,7 +31,7 @@ def two_point_table(int dtype, coefficients, patches, Py_ssize_t n_octaves, int 
     table.patches = <const int32_t *>address(patches)
     table.n_octaves, table.low_octave, table.first_log2 = n_octaves, low_octave, first_log2
     cdef TwoPointCall call
-    call.kernel, call.table, call.which = active.two_point_table[dtype], &table, which
+    call.kernel, call.table, call.which = active.moments.two_point_table[dtype], &table, which
     call.q, call.near, call.out, call.n_points = address(q), address(near), output(out), len(q)
     call.block = <Py_ssize_t>(GRAIN / TWO_POINT_COST)
     cdef Py_ssize_t count = n_blocks(call.n_points, call.block)

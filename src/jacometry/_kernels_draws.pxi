@@ -30,7 +30,7 @@ def gaussian_fill(int dtype, keys, int64_t first, double scale, out, int n_threa
     """keys (B, 2) uint64; out (B, n), contiguous along a row.  B, n >= 1."""
     cdef GaussianCall call
     cdef Py_ssize_t n_rows = out.shape[0]
-    call.kernel, call.keys = active.gaussian_fill[dtype], <const uint64_t *>address(keys)
+    call.kernel, call.keys = active.moments.gaussian_fill[dtype], <const uint64_t *>address(keys)
     call.first, call.scale, call.itemsize = first, scale, 8 if dtype else 4
     call.out = <char *>address(out, PyBUF_STRIDED_RO | PyBUF_WRITABLE)
     call.n_columns, call.row_bytes = out.shape[1], out.strides[0]

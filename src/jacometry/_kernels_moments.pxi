@@ -45,7 +45,7 @@ def gaussian_moments(int dtype, int activation_id, tuple parameters, tuple table
     out.phi, out.phi2 = output(moments[0]), output(moments[1])
     out.dphi, out.dphi2, out.d2phi2 = output(moments[2]), output(moments[3]), output(moments[4])
     out.phi2_slope = output(moments[5])
-    call.kernel = active.gaussian_moments[dtype]
+    call.kernel = active.moments.gaussian_moments[dtype]
     call.activation, call.q, call.out, call.n_points = &activation, address(q), &out, len(q)
     call.block = points_of_grain(activation_id)
     is_lacking = bytearray(n_blocks(call.n_points, call.block))
@@ -82,7 +82,7 @@ def variance_map(int dtype, int activation_id, tuple parameters, tuple table, q,
     arguments.q, arguments.q_stride = address(q), len(q) != 1
     arguments.sigma_w, arguments.sigma_w_stride = address(sigma_w), len(sigma_w) != 1
     arguments.sigma_b, arguments.sigma_b_stride = address(sigma_b), len(sigma_b) != 1
-    call.kernel = active.variance_map[dtype]
+    call.kernel = active.moments.variance_map[dtype]
     call.activation, call.arguments = &activation, &arguments
     call.out, call.n_points = output(out), len(out)
     call.block = points_of_grain(activation_id)

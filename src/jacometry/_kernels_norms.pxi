@@ -37,8 +37,8 @@ def spectral_norm_gram(int dtype, a, double rtol, bounds, ends, exponent, status
     """
     cdef GramCall call
     cdef Py_ssize_t rows = a.shape[1], cols = a.shape[2]
-    call.kernel = active.spectral_norm_gram[dtype]
-    call.group = active.spectral_norm_gram_group[dtype](rows, cols)
+    call.kernel = active.norms.spectral_norm_gram[dtype]
+    call.group = active.norms.spectral_norm_gram_group[dtype](rows, cols)
     call.n_items, call.rows, call.cols, call.itemsize = a.shape[0], rows, cols, 8 if dtype else 4
     call.entries, call.rtol = <const char *>address(a), rtol
     call.bounds, call.ends = <double *>output(bounds), <char *>output(ends)
@@ -46,7 +46,7 @@ def spectral_norm_gram(int dtype, a, double rtol, bounds, ends, exponent, status
     cdef Py_ssize_t n_groups = (call.n_items + call.group - 1) // call.group
     cdef double size = min(rows, cols), length = max(rows, cols)
     cdef Plan cut = plan(n_groups, 1, 2 * call.group * size * size * (size + length), n_threads)
-    cdef size_t bytes = active.spectral_norm_gram_work[dtype](rows, cols)
+    cdef size_t bytes = active.norms.spectral_norm_gram_work[dtype](rows, cols)
     cdef char *work = workspace(bytes * cut.n_spaces + n_groups, "spectral_norm")
     cdef Py_ssize_t i
     call.is_extreme = work + bytes * cut.n_spaces
@@ -95,7 +95,7 @@ def spectral_norm_lanczos(int dtype, a, start, double rtol, double log_level, Py
     """a (B, m, n), start (B, n) float64; bounds (B, 4) float64, exponent, n_iter int64, status intc."""
     cdef LanczosCall call
     cdef Py_ssize_t n_items = a.shape[0], rows = a.shape[1], cols = a.shape[2]
-    call.kernel, call.rows, call.cols = active.spectral_norm_lanczos[dtype], rows, cols
+    call.kernel, call.rows, call.cols = active.norms.spectral_norm_lanczos[dtype], rows, cols
     call.max_iter, call.rtol, call.log_level = max_iter, rtol, log_level
     call.entries, call.itemsize = <const char *>address(a), 8 if dtype else 4
     call.start, call.bounds = <const double *>address(start), <double *>output(bounds)
@@ -103,7 +103,7 @@ def spectral_norm_lanczos(int dtype, a, start, double rtol, double log_level, Py
     call.status = <int *>output(status)
     cdef double steps = min(<double>max_iter, LANCZOS_STEPS)
     cdef Plan cut = plan(n_items, 1, 4 * steps * rows * cols, n_threads)
-    cdef size_t bytes = active.spectral_norm_lanczos_work[dtype](cols, max_iter)
+    cdef size_t bytes = active.norms.spectral_norm_lanczos_work[dtype](cols, max_iter)
     cdef char *work = workspace(bytes * cut.n_spaces, "spectral_norm")
     try:
         run_items(norm_of_one, &call, &cut, n_items, 1, bytes, work)
@@ -137,7 +137,7 @@ cdef void squares_of_run(const void *given, Py_ssize_t i, Py_ssize_t begin, Py_s
 def sum_squares(int dtype, a, squares, int n_threads):
     """a (B, n); squares (B,) float64."""
     cdef SquaresCall call
-    call.kernel, call.n_items, call.n_entries = active.sum_squares[dtype], a.shape[0], a.shape[1]
+    call.kernel, call.n_items, call.n_entries = active.norms.sum_squares[dtype], a.shape[0], a.shape[1]
     call.entries, call.itemsize = <const char *>address(a), 8 if dtype else 4
     call.squares, call.run = <double *>output(squares), max(1, <Py_ssize_t>(RUN / call.n_entries))
     cdef Py_ssize_t n_runs = (call.n_items + call.run - 1) // call.run

@@ -61,21 +61,21 @@ def chain_log_svdvals(int dtype, ChainLayout spec, Py_ssize_t n_samples, values,
     memset(&call, 0, sizeof(call))
     call.chain, call.max_width, call.n_values = &spec.chain, spec.max_width, values.shape[1]
     call.n_samples = n_samples
-    call.finish = active.chain_log_svdvals_end[dtype]
+    call.finish = active.spectra.chain_log_svdvals_end[dtype]
     call.values, call.errors = <double *>output(values), <double *>output(errors)
     call.bad_layer = <Py_ssize_t *>output(bad_layer)
-    call.group = active.chain_log_svdvals_group[dtype](&spec.chain, spec.max_width)
+    call.group = active.spectra.chain_log_svdvals_group[dtype](&spec.chain, spec.max_width)
     bad_layer.fill(1)
     if call.group:
-        call.kernel = active.chain_log_svdvals_lanes[dtype]
-        call.bytes = active.chain_log_svdvals_lanes_work[dtype](spec.n_in)
+        call.kernel = active.spectra.chain_log_svdvals_lanes[dtype]
+        call.bytes = active.spectra.chain_log_svdvals_lanes_work[dtype](spec.n_in)
         svdvals_loop(&call, reduce_group, (n_samples + call.group - 1) // call.group,
                      call.group * layer_cost, n_threads)
     left = bad_layer.nonzero()[0]
     bad_layer.fill(-1)
     if len(left):
-        call.kernel = active.chain_log_svdvals_one[dtype]
-        call.bytes = active.chain_log_svdvals_one_work[dtype](spec.max_width, spec.n_in)
+        call.kernel = active.spectra.chain_log_svdvals_one[dtype]
+        call.bytes = active.spectra.chain_log_svdvals_one_work[dtype](spec.max_width, spec.n_in)
         call.which = <const Py_ssize_t *>address(left)
         svdvals_loop(&call, reduce_one, len(left), 1.5 * layer_cost, n_threads)
     return first_bad(call.bad_layer, n_samples)
@@ -145,14 +145,14 @@ def lyapunov_spectrum(int dtype, ChainLayout spec, bint is_square, Py_ssize_t n_
     job.exponents = <double *>output(exponents)
     job.standard_errors = <double *>output(standard_errors)
     job.history = NULL if history is None else <double *>output(history)
-    call.kernel, call.chain, call.job = active.lyapunov_spectrum[dtype], &spec.chain, &job
+    call.kernel, call.chain, call.job = active.spectra.lyapunov_spectrum[dtype], &spec.chain, &job
     call.n_samples, call.bad_layer = len(bad_layer), <Py_ssize_t *>output(bad_layer)
-    call.group = active.lyapunov_spectrum_group[dtype](&job)
+    call.group = active.spectra.lyapunov_spectrum_group[dtype](&job)
     cdef Py_ssize_t n_groups = (call.n_samples + call.group - 1) // call.group
     # Latency, not flops, bounds the smallest columns.
     cdef double group_cost = call.group * layer_cost + 500.0 * n_columns
     cdef Plan cut = plan(n_groups, spec.n_layers, group_cost, n_threads)
-    cdef size_t bytes = active.lyapunov_spectrum_work[dtype](&job)
+    cdef size_t bytes = active.spectra.lyapunov_spectrum_work[dtype](&job)
     cdef char *work = workspace(bytes * cut.n_spaces, "lyapunov_spectrum")
     try:
         run_items(follow_group, &call, &cut, n_groups, spec.n_layers, bytes, work)

@@ -119,8 +119,7 @@ ctypedef Py_ssize_t (*count_of_two)(Py_ssize_t, Py_ssize_t) noexcept nogil
 ctypedef Py_ssize_t (*chain_group_t)(Py_ssize_t, int) noexcept nogil
 
 cdef extern from "jm_kernels.h" nogil:
-    ctypedef struct jm_table:
-        const char *isa
+    ctypedef struct jm_chains_kernels:
         size_t_of_two chain_product_work[2]
         chain_product_t chain_product[2]
         chain_product_group_t chain_product_group[2]
@@ -129,6 +128,8 @@ cdef extern from "jm_kernels.h" nogil:
         chain_group_t chain_vectors_group[2]
         chain_vectors_t chain_jvp[2]
         chain_vectors_t chain_vjp[2]
+
+    ctypedef struct jm_spectra_kernels:
         lyapunov_group_t lyapunov_spectrum_group[2]
         lyapunov_work_t lyapunov_spectrum_work[2]
         lyapunov_spectrum_t lyapunov_spectrum[2]
@@ -140,18 +141,29 @@ cdef extern from "jm_kernels.h" nogil:
         size_t_of_two chain_log_svdvals_one_work[2]
         chain_log_svdvals_t chain_log_svdvals_one[2]
         svdvals_end_t chain_log_svdvals_end[2]
+
+    ctypedef struct jm_norms_kernels:
         count_of_two spectral_norm_gram_group[2]
         size_t_of_two spectral_norm_gram_work[2]
         spectral_norm_gram_t spectral_norm_gram[2]
         size_t_of_two spectral_norm_lanczos_work[2]
         spectral_norm_lanczos_t spectral_norm_lanczos[2]
         sum_squares_t sum_squares[2]
+
+    ctypedef struct jm_moments_kernels:
         gaussian_fill_t gaussian_fill[2]
         gaussian_moments_t gaussian_moments[2]
         variance_map_t variance_map[2]
         two_point_table_t two_point_table[2]
 
-    const jm_table *jm_tables[]
+    ctypedef struct jm_table:
+        const char *isa
+        const jm_chains_kernels *chains
+        const jm_spectra_kernels *spectra
+        const jm_norms_kernels *norms
+        const jm_moments_kernels *moments
+
+    const jm_table jm_tables[]
     int jm_n_tables()
 
 cdef extern from "exports.h" nogil:

@@ -94,7 +94,7 @@ double normal(void) {
 
 int main(int n_arguments, char **arguments) {
     for (int i = 0; i < jm_n_tables(); i++) {
-        const jm_table *table = jm_tables[i];
+        const jm_table *table = &jm_tables[i];
         if (n_arguments > 1 && strcmp(arguments[1], table->isa) != 0)
             continue;
         for (int dtype = JM_F32; dtype <= JM_F64; dtype++) {

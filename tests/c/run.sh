@@ -35,17 +35,17 @@ run_all() {
 # the others' stand empty tables.
 programs=()
 program() {
-    local name=$1 isa=$2 folder=$build/$1 source other
+    local name=$1 isa=$2 folder=$build/$1 source other family
     shift 2
     mkdir -p "$folder"
-    for source in "csrc/variant_$isa.c" csrc/dispatch.c tests/c/*.c; do
-        later "$@" "${flags[@]}" -c "$source" -o "$folder/$(basename "$source" .c).o"
-    done
     for other in baseline avx2 avx512; do
         [[ $other != "$isa" ]] || continue
-        printf '#include "jm_kernels.h"\nconst jm_table jm_table_%s = {.isa = "absent"};\n' \
-            "$other" >"$folder/no_$other.c"
-        later "$@" "${flags[@]}" -c "$folder/no_$other.c" -o "$folder/no_$other.o"
+        for family in chains spectra norms moments; do
+            echo "const jm_${family}_kernels jm_${family}_$other;"
+        done
+    done | sed '1i #include "jm_kernels.h"' >"$folder/absent.c"
+    for source in csrc/units/*_"$isa".c csrc/dispatch.c tests/c/*.c "$folder/absent.c"; do
+        later "$@" "${flags[@]}" -c "$source" -o "$folder/$(basename "$source" .c).o"
     done
     programs+=("$isa $folder $*")
 }
@@ -65,7 +65,7 @@ else
     program optimised "$widest" gcc -O2 "${warnings[@]}"
     program plain baseline "${sanitized[@]}" -DJM_PLAIN_C
     if [[ -n $clang ]]; then
-        later "$clang" "${flags[@]}" "${warnings[@]}" -fsyntax-only csrc/*.c
+        later "$clang" "${flags[@]}" "${warnings[@]}" -fsyntax-only csrc/dispatch.c csrc/units/*.c
     else
         echo "NOTICE: no clang here; its warnings are not checked"
     fi
@@ -79,7 +79,7 @@ else
     fi
 fi
 
-run_all "compiling for ${here[*]}"
+run_all "compiling"
 for line in "${programs[@]}"; do
     read -r isa folder compiler <<<"$line"
     $compiler "$folder"/*.o -lm -o "$folder/run"

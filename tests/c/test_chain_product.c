@@ -6,12 +6,12 @@ static int run_product(const jm_table *table, test_chain *t, const recipe *r, pt
                        ptrdiff_t range, void *mantissa, int64_t *exponent, ptrdiff_t *bad_layer) {
     const jm_chain *chain = described(t, r);
     const ptrdiff_t n_columns = r->widths[r->from_last ? r->n_layers : 0];
-    void *work = workspace(table->chain_product_work[t->dtype](t->max_width, n_columns));
+    void *work = workspace(table->chains->chain_product_work[t->dtype](t->max_width, n_columns));
     int status = JM_OK;
     for (ptrdiff_t begin = 0; begin < r->n_layers; begin += range) {
         const ptrdiff_t end = begin + range < r->n_layers ? begin + range : r->n_layers;
-        status = table->chain_product[t->dtype](chain, sample, t->max_width, begin, end, mantissa,
-                                                exponent, bad_layer, work);
+        status = table->chains->chain_product[t->dtype](chain, sample, t->max_width, begin, end,
+                                                        mantissa, exponent, bad_layer, work);
     }
     workspace_free(work);
     return status;
@@ -118,7 +118,7 @@ static void check_group(const jm_table *table, int dtype, ptrdiff_t n, int varia
     jm_chain chain = {.n_layers = N_LAYERS, .n_distinct = 1, .weights_layer_stride = n * n};
     chain.first.rows = chain.first.cols = n;
     chain.first.weights_stride = per_sample;
-    const ptrdiff_t count = table->chain_product_group[dtype](&chain);
+    const ptrdiff_t count = table->chains->chain_product_group[dtype](&chain);
     void *weights = buffer(count * per_sample, dtype);
     fill(weights, dtype, count * per_sample, 1);
     chain.first.weights = weights;
@@ -131,12 +131,12 @@ static void check_group(const jm_table *table, int dtype, ptrdiff_t n, int varia
     void *together = buffer(count * n * n, dtype), *alone = buffer(n * n, dtype);
     int64_t *exponents = (int64_t *)buffer(count, JM_F64), exponent = 99;
     ptrdiff_t *bad_layers = workspace((size_t)count * sizeof(ptrdiff_t)), bad_layer = 99;
-    void *work = workspace((size_t)count * table->chain_product_work[dtype](n, n));
-    table->chain_products[dtype](&chain, 0, count, n, 0, N_LAYERS, together, exponents, bad_layers,
-                                 work);
+    void *work = workspace((size_t)count * table->chains->chain_product_work[dtype](n, n));
+    table->chains->chain_products[dtype](&chain, 0, count, n, 0, N_LAYERS, together, exponents,
+                                         bad_layers, work);
     for (ptrdiff_t b = 0; b < count; b++) {
-        const int status = table->chain_product[dtype](&chain, b, n, 0, N_LAYERS, alone, &exponent,
-                                                       &bad_layer, work);
+        const int status = table->chains->chain_product[dtype](&chain, b, n, 0, N_LAYERS, alone,
+                                                               &exponent, &bad_layer, work);
         check((status != JM_OK) == (variant == 4 && b == variant % count),
               "group of width %td: status %d of sample %td", n, status, b);
         const char *at = (const char *)together + (size_t)(b * n * n) * size_of(dtype);

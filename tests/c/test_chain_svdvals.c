@@ -47,7 +47,7 @@ static long double log_det(ptrdiff_t n, const void *weights, int dtype, ptrdiff_
 static void check_size(const jm_table *table, int dtype, ptrdiff_t n, double scale) {
     void *weights = buffer(N_LAYERS * n * n, dtype), *slopes = buffer(N_LAYERS * n, dtype);
     double *values = buffer(n, JM_F64), *errors = buffer(n, JM_F64), *again = buffer(n, JM_F64);
-    void *work = workspace(table->chain_log_svdvals_work[dtype](n, n));
+    void *work = workspace(table->spectra->chain_log_svdvals_work[dtype](n, n));
     ptrdiff_t bad_layer = 7;
     long double expected = 0;
     for (ptrdiff_t i = 0; i < N_LAYERS * n * n; i++)
@@ -59,8 +59,8 @@ static void check_size(const jm_table *table, int dtype, ptrdiff_t n, double sca
     for (ptrdiff_t i = 0; i < N_LAYERS * n; i++)
         expected += logl(get(slopes, dtype, i));
     const jm_chain chain = square_chain(n, weights, slopes);
-    check(table->chain_log_svdvals[dtype](&chain, 0, n, 0, N_LAYERS, values, errors, &bad_layer,
-                                          work) == JM_OK,
+    check(table->spectra->chain_log_svdvals[dtype](&chain, 0, n, 0, N_LAYERS, values, errors,
+                                                   &bad_layer, work) == JM_OK,
           "status, n = %d", (int)n);
     long double sum = 0, room = 0;
     for (ptrdiff_t i = 0; i < n; i++) {
@@ -72,19 +72,19 @@ static void check_size(const jm_table *table, int dtype, ptrdiff_t n, double sca
           (int)n);
     check(bad_layer == -1, "bad layer, n = %d", (int)n);
     for (ptrdiff_t k = 0; k < N_LAYERS; k++)
-        (void)table->chain_log_svdvals[dtype](&chain, 0, n, k, k + 1, again, errors, &bad_layer,
-                                              work);
+        (void)table->spectra->chain_log_svdvals[dtype](&chain, 0, n, k, k + 1, again, errors,
+                                                       &bad_layer, work);
     check(same_bits(values, again, (size_t)n * sizeof(double)), "layer ranges, n = %d", (int)n);
 
     set(slopes, dtype, n, 0); /* a zero row of layer 1 */
-    (void)table->chain_log_svdvals[dtype](&chain, 0, n, 0, N_LAYERS, values, errors, &bad_layer,
-                                          work);
+    (void)table->spectra->chain_log_svdvals[dtype](&chain, 0, n, 0, N_LAYERS, values, errors,
+                                                   &bad_layer, work);
     check(isinf(values[n - 1]) && errors[n - 1] == 0, "zero row, n = %d", (int)n);
     check(n == 1 || isfinite(values[n - 2]), "rank, n = %d", (int)n);
 
     set(weights, dtype, 2 * n * n, NAN);
-    check(table->chain_log_svdvals[dtype](&chain, 0, n, 0, N_LAYERS, values, errors, &bad_layer,
-                                          work) == JM_NON_FINITE,
+    check(table->spectra->chain_log_svdvals[dtype](&chain, 0, n, 0, N_LAYERS, values, errors,
+                                                   &bad_layer, work) == JM_NON_FINITE,
           "NaN, n = %d", (int)n);
     check(bad_layer == 2 && isnan(values[0]), "NaN's layer, n = %d", (int)n);
     buffer_free(weights, dtype);

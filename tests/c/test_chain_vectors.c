@@ -48,11 +48,11 @@ static void run_vectors(const jm_table *table, test_chain *t, const recipe *r, i
     for (ptrdiff_t first = 0, count; first < n_vectors; first += count) {
         const ptrdiff_t left = run - first % run;
         count = left < most ? left : most;
-        void *work = workspace(table->chain_vectors_work[t->dtype](t->max_width));
+        void *work = workspace(table->chains->chain_vectors_work[t->dtype](t->max_width));
         int status = JM_OK;
         for (ptrdiff_t begin = 0; begin < r->n_layers; begin += range) {
             const ptrdiff_t end = begin + range < r->n_layers ? begin + range : r->n_layers;
-            status = (transposed ? table->chain_vjp : table->chain_jvp)[t->dtype](
+            status = (transposed ? table->chains->chain_vjp : table->chains->chain_jvp)[t->dtype](
                 chain, &vectors, t->max_width, first, count, begin, end, out->bad_layers + first,
                 work);
         }
@@ -79,7 +79,8 @@ static void check_vectors(const jm_table *table, int dtype, const recipe *r, int
     const int n_layers = r->n_layers;
     const ptrdiff_t n_start = r->widths[transposed ? n_layers : 0];
     test_chain t = build(r, dtype);
-    const ptrdiff_t group = table->chain_vectors_group[dtype](t.max_width, !r->has_own_weights);
+    const ptrdiff_t group =
+        table->chains->chain_vectors_group[dtype](t.max_width, !r->has_own_weights);
     void *start = buffer(n_vectors * n_start, dtype);
     fill(start, dtype, n_vectors * n_start, 1);
     trace out = new_trace(r, dtype, n_vectors), again = new_trace(r, dtype, n_vectors);
@@ -147,7 +148,7 @@ static void check_bad_vectors(const jm_table *table, int dtype, ptrdiff_t n, int
                               double bad) {
     recipe r = square(n, 4);
     r.has_slopes = r.has_own_slopes = 1;
-    const ptrdiff_t per_sample = table->chain_vectors_group[dtype](n, 1) / 2;
+    const ptrdiff_t per_sample = table->chains->chain_vectors_group[dtype](n, 1) / 2;
     const ptrdiff_t n_vectors = 2 * per_sample;
     void *start = buffer(n_vectors * n, dtype);
     fill(start, dtype, n_vectors * n, 1);
@@ -219,9 +220,9 @@ static void check_log_norms_alone(const jm_table *table, int dtype, int transpos
                                 .start = start,
                                 .log_norms = log_norms,
                                 .kept = far_end};
-    void *work = workspace(table->chain_vectors_work[dtype](5));
+    void *work = workspace(table->chains->chain_vectors_work[dtype](5));
     ptrdiff_t bad_layer = 99;
-    const int status = (transposed ? table->chain_vjp : table->chain_jvp)[dtype](
+    const int status = (transposed ? table->chains->chain_vjp : table->chains->chain_jvp)[dtype](
         described(&t, &r), &vectors, 5, 0, 1, 0, 3, &bad_layer, work);
     int is_zero = status == JM_OK && bad_layer == -1 && last_exponent == 0;
     for (int k = 0; k <= 3; k++)
@@ -237,7 +238,7 @@ static void check_log_norms_alone(const jm_table *table, int dtype, int transpos
 }
 
 void test_chain_vectors(const jm_table *table, int dtype) {
-    const ptrdiff_t group = table->chain_vectors_group[dtype](MAX_WIDTH, 1);
+    const ptrdiff_t group = table->chains->chain_vectors_group[dtype](MAX_WIDTH, 1);
     check(N_SAMPLES * (group + 1) <= MAX_VECTORS, "groups of %td do not fit this test", group);
     for (int transposed = 0; transposed <= 1; transposed++) {
         for (int i = 0; i < N_SIZES; i += SIZE_STEP)

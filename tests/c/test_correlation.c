@@ -59,10 +59,12 @@ static void check_table(const jm_table *table, int dtype, int first_log2, int wh
     set(near, dtype, 6, 1), set(near, dtype, 9, -1), set(q, dtype, 10, 0);
     set(q, dtype, 11, largest_number(dtype)), set(q, dtype, 12, NAN), set(near, dtype, 13, NAN);
     set(q, dtype, 14, INFINITY), set(q, dtype, 15, -1), set(q, dtype, 16, 1), set(q, dtype, 17, 4);
-    const int status = table->two_point_table[dtype](&two_point, q, near, which, out, 0, MANY);
+    const int status =
+        table->moments->two_point_table[dtype](&two_point, q, near, which, out, 0, MANY);
     check(status == JM_NOT_TABULATED, "two_point_table: status %d", status);
     for (int i = 0; i < MANY; i++) {
-        int one = table->two_point_table[dtype](&two_point, q, near, which, single, i, i + 1);
+        int one =
+            table->moments->two_point_table[dtype](&two_point, q, near, which, single, i, i + 1);
         double item = get(q, dtype, i), x, y;
         const double c = get(near, dtype, i), found = get(out, dtype, i);
         if (!(item >= 0 && item <= DBL_MAX && fabs(c) <= 1)) {

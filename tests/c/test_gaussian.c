@@ -63,7 +63,8 @@ static void test_numbers(const jm_table *table, int dtype, const uint64_t *key, 
     const double scale = 0.37, u = unit_roundoff(dtype);
     const long double factor = dtype == JM_F64 ? (long double)scale : (long double)(float)scale;
     void *out = buffer(N_NUMBERS, dtype);
-    check(table->gaussian_fill[dtype](key, TILE * tile, N_NUMBERS, scale, out) == JM_OK, "status");
+    check(table->moments->gaussian_fill[dtype](key, TILE * tile, N_NUMBERS, scale, out) == JM_OK,
+          "status");
     for (int i = 0; i < N_NUMBERS / 2; i++) {
         const int at = i / 64 * TILE + i % 64;
         long double numbers[2];
@@ -84,11 +85,11 @@ static void test_parts(const jm_table *table, int dtype) {
     static const ptrdiff_t parts[][2] = {{0, 0},   {0, 1},   {1, 1},   {127, 1},   {127, 2},
                                          {64, 64}, {3, 125}, {3, 126}, {128, 128}, {5, 700}};
     void *whole = buffer(6 * TILE, dtype);
-    table->gaussian_fill[dtype](KEYS[2], 0, 6 * TILE, 1.0, whole);
+    table->moments->gaussian_fill[dtype](KEYS[2], 0, 6 * TILE, 1.0, whole);
     for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++) {
         const ptrdiff_t first = parts[i][0], count = parts[i][1];
         void *out = buffer(count, dtype);
-        table->gaussian_fill[dtype](KEYS[2], first, count, 1.0, out);
+        table->moments->gaussian_fill[dtype](KEYS[2], first, count, 1.0, out);
         check(same_bits(out, (char *)whole + (size_t)first * size_of(dtype),
                         (size_t)count * size_of(dtype)),
               "numbers from %td to %td", first, first + count);

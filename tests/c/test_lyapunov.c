@@ -41,16 +41,16 @@ static void check_rotation(const jm_table *table, int dtype, ptrdiff_t n, ptrdif
                        .exponents = exponents,
                        .standard_errors = errors,
                        .history = is_bad ? NULL : history};
-    const ptrdiff_t group = table->lyapunov_spectrum_group[dtype](&job);
-    const size_t bytes = table->lyapunov_spectrum_work[dtype](&job);
+    const ptrdiff_t group = table->spectra->lyapunov_spectrum_group[dtype](&job);
+    const size_t bytes = table->spectra->lyapunov_spectrum_work[dtype](&job);
     void *work = workspace(bytes);
     ptrdiff_t bad_layer[N_ITEMS];
     for (ptrdiff_t first = 0; first < N_ITEMS; first += group) {
         const ptrdiff_t count = N_ITEMS - first < group ? N_ITEMS - first : group;
         for (ptrdiff_t begin = 0; begin < N_LAYERS; begin += is_bad ? 7 : N_LAYERS)
-            table->lyapunov_spectrum[dtype](&chain, &job, first, count, begin,
-                                            is_bad && begin + 7 < N_LAYERS ? begin + 7 : N_LAYERS,
-                                            bad_layer + first, work);
+            table->spectra->lyapunov_spectrum[dtype](
+                &chain, &job, first, count, begin,
+                is_bad && begin + 7 < N_LAYERS ? begin + 7 : N_LAYERS, bad_layer + first, work);
     }
     for (ptrdiff_t i = 0; i < N_ITEMS; i++) {
         check(bad_layer[i] == (is_bad && i == 1 ? 5 : -1), "bad layer of item %td, n = %td", i, n);

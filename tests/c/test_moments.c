@@ -150,7 +150,7 @@ static void run_moments(const jm_table *table, int dtype, const jm_activation *a
                         const void *q, const outputs *out, ptrdiff_t begin, ptrdiff_t end) {
     const jm_moments moments = {out->of[0], out->of[1], out->of[2],
                                 out->of[3], out->of[4], out->of[5]};
-    const int status = table->gaussian_moments[dtype](activation, q, &moments, begin, end);
+    const int status = table->moments->gaussian_moments[dtype](activation, q, &moments, begin, end);
     check(status == JM_OK, "gaussian_moments, activation %d: status %d", (int)activation->id,
           status);
 }
@@ -227,9 +227,9 @@ static void check_variance_map(const jm_table *table, int dtype, int which) {
         arguments.sigma_w = sigma_w;
         arguments.sigma_b = sigma_b;
         const jm_activation *activation = &ACTIVATIONS[which];
-        int status = table->variance_map[dtype](activation, &arguments, out, 0, N_ITEMS);
+        int status = table->moments->variance_map[dtype](activation, &arguments, out, 0, N_ITEMS);
         for (int i = 0; i < N_ITEMS; i++)
-            status |= table->variance_map[dtype](activation, &arguments, single, i, i + 1);
+            status |= table->moments->variance_map[dtype](activation, &arguments, single, i, i + 1);
         check(status == JM_OK, "variance_map, activation %d: status %d", which, status);
         check(same_bits(out, single, N_ITEMS * size_of(dtype)),
               "variance_map, activation %d: one item at a time gives other bits", which);
@@ -316,7 +316,7 @@ static void check_table(const jm_table *table, int dtype) {
         set(q, dtype, 5, INFINITY);
         set(q, dtype, 7, is_lacking ? 1.5 : 1.0);
         const jm_moments to = {out.of[0], out.of[1], out.of[2], out.of[3], out.of[4], out.of[5]};
-        const int status = table->gaussian_moments[dtype](&activation, q, &to, 0, N);
+        const int status = table->moments->gaussian_moments[dtype](&activation, q, &to, 0, N);
         check(status == (is_lacking ? JM_NOT_TABULATED : JM_OK), "table: status %d", status);
         for (int m = 0; m < N_MOMENTS; m++) {
             check(isnan(get(out.of[m], dtype, 2)) &&
@@ -326,7 +326,8 @@ static void check_table(const jm_table *table, int dtype) {
             check(!isnan(get(out.of[m], dtype, 6)), "table, moment %d: neighbours matter", m);
         }
         const jm_variance_arguments arguments = {q, q, q, 1, 1, 1};
-        const int map_status = table->variance_map[dtype](&activation, &arguments, out.of[0], 0, N);
+        const int map_status =
+            table->moments->variance_map[dtype](&activation, &arguments, out.of[0], 0, N);
         check(map_status == status, "table, variance_map: status %d", map_status);
     }
     free_outputs(&out, dtype);

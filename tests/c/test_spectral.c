@@ -81,11 +81,11 @@ static void fill_matrix(void *a, int dtype, ptrdiff_t from, ptrdiff_t n, double 
 static void run_gram(const jm_table *table, int dtype, ptrdiff_t n_items, ptrdiff_t rows,
                      ptrdiff_t cols, const void *a, double *bounds, int64_t *exponent,
                      int *status) {
-    void *work = workspace(table->spectral_norm_gram_work[dtype](rows, cols));
+    void *work = workspace(table->norms->spectral_norm_gram_work[dtype](rows, cols));
     double *found = buffer(3 * n_items, JM_F64);
     void *ends = buffer(3 * n_items, dtype);
-    const int result = table->spectral_norm_gram[dtype](n_items, rows, cols, a, INFINITY, found,
-                                                        ends, n_items, exponent, status, work);
+    const int result = table->norms->spectral_norm_gram[dtype](
+        n_items, rows, cols, a, INFINITY, found, ends, n_items, exponent, status, work);
     check(result == 0 || result == 1, "spectral_norm_gram: %d", result);
     for (ptrdiff_t i = 0; i < n_items; i++) {
         for (int side = 0; side < N_BOUNDS; side++)
@@ -110,7 +110,7 @@ static double gram_rtol(int dtype, ptrdiff_t size) {
 
 static void check_gram(const jm_table *table, int dtype, ptrdiff_t rows, ptrdiff_t cols,
                        double scale) {
-    const ptrdiff_t group = table->spectral_norm_gram_group[dtype](rows, cols);
+    const ptrdiff_t group = table->norms->spectral_norm_gram_group[dtype](rows, cols);
     for (ptrdiff_t n_items = 1; n_items <= group + 1; n_items += group) {
         void *a = buffer(n_items * rows * cols, dtype);
         double *bounds = buffer(n_items * N_BOUNDS, JM_F64), single[N_BOUNDS];
@@ -140,7 +140,7 @@ static void check_gram(const jm_table *table, int dtype, ptrdiff_t rows, ptrdiff
 
 /* A NaN, an infinity and a zero matrix in one group with a plain one, which does not notice. */
 static void check_unusual_gram(const jm_table *table, int dtype, ptrdiff_t n, double bad) {
-    const ptrdiff_t group = table->spectral_norm_gram_group[dtype](n, n);
+    const ptrdiff_t group = table->norms->spectral_norm_gram_group[dtype](n, n);
     const ptrdiff_t n_items = group < 3 ? group : 3;
     void *a = buffer(n_items * n * n, dtype);
     double bounds[3 * N_BOUNDS], single[N_BOUNDS];
@@ -170,8 +170,8 @@ static void check_lanczos(const jm_table *table, int dtype, ptrdiff_t rows, ptrd
     int64_t exponent = 99, n_iter = 99;
     fill_matrix(a, dtype, 0, rows * cols, scale);
     fill_matrix(start, JM_F64, 0, cols, 1);
-    void *work = workspace(table->spectral_norm_lanczos_work[dtype](cols, max_iter));
-    const int status = table->spectral_norm_lanczos[dtype](
+    void *work = workspace(table->norms->spectral_norm_lanczos_work[dtype](cols, max_iter));
+    const int status = table->norms->spectral_norm_lanczos[dtype](
         rows, cols, a, start, rtol, log_level, max_iter, bounds, &exponent, &n_iter, work);
     check(status == JM_OK || status == JM_NOT_CONVERGED, "lanczos %td x %td: status %d", rows, cols,
           status);
@@ -191,14 +191,14 @@ static void check_unusual_lanczos(const jm_table *table, int dtype, ptrdiff_t n,
     double *start = buffer(n, JM_F64), bounds[N_BOUNDS];
     int64_t exponent = 99, n_iter = 99;
     fill_matrix(start, JM_F64, 0, n, 1);
-    void *work = workspace(table->spectral_norm_lanczos_work[dtype](n, n));
-    int status = table->spectral_norm_lanczos[dtype](n, n, a, start, 0.01, 20, n, bounds, &exponent,
-                                                     &n_iter, work);
+    void *work = workspace(table->norms->spectral_norm_lanczos_work[dtype](n, n));
+    int status = table->norms->spectral_norm_lanczos[dtype](n, n, a, start, 0.01, 20, n, bounds,
+                                                            &exponent, &n_iter, work);
     check(status == JM_OK && bounds[CERTAIN_UPPER] == 0 && exponent == 0 && n_iter == 0,
           "lanczos %td: a zero matrix gives status %d", n, status);
     set(a, dtype, n * n - 1, bad);
-    status = table->spectral_norm_lanczos[dtype](n, n, a, start, 0.01, 20, n, bounds, &exponent,
-                                                 &n_iter, work);
+    status = table->norms->spectral_norm_lanczos[dtype](n, n, a, start, 0.01, 20, n, bounds,
+                                                        &exponent, &n_iter, work);
     check(status == JM_NON_FINITE && isnan(bounds[LOWER]) && exponent == 0,
           "lanczos %td: %g gives status %d", n, bad, status);
     workspace_free(work);
@@ -210,7 +210,7 @@ static void check_sum_squares(const jm_table *table, int dtype, ptrdiff_t n_item
     void *a = buffer(n_items * n, dtype);
     double *squares = buffer(n_items, JM_F64);
     fill_matrix(a, dtype, 0, n_items * n, 3);
-    const int status = table->sum_squares[dtype](n_items, n, a, squares);
+    const int status = table->norms->sum_squares[dtype](n_items, n, a, squares);
     check(status == JM_OK, "sum_squares: status %d", status);
     for (ptrdiff_t i = 0; i < n_items; i++) {
         long double exact = 0;

@@ -1,6 +1,6 @@
 /*
- * Every kernel, for float32 and float64, compiled for one instruction set.
- * The including file defines JM_ISA, the variant's name, and JM_VECTOR_BYTES.
+ * The kernels of one family, for float32 and float64, compiled for one instruction set.
+ * The including file defines JM_FAMILY, JM_ISA, the variant's name, and JM_VECTOR_BYTES.
  */
 #include <float.h>
 #include <math.h>
@@ -16,7 +16,7 @@
 #define JM_T float
 #define JM_IS_F64 0
 #define JM_NAME(name) JM_CAT(name, _f32)
-#include "family.inc.h"
+#include JM_STRING(JM_FAMILY.inc.h)
 #undef JM_T
 #undef JM_IS_F64
 #undef JM_NAME
@@ -24,14 +24,15 @@
 #define JM_T double
 #define JM_IS_F64 1
 #define JM_NAME(name) JM_CAT(name, _f64)
-#include "family.inc.h"
+#include JM_STRING(JM_FAMILY.inc.h)
 #undef JM_T
 #undef JM_IS_F64
 #undef JM_NAME
 
 #define JM_KERNEL(result, name, arguments) .name = {JM_CAT(name, _f32), JM_CAT(name, _f64)},
-const jm_table JM_CAT(jm_table_, JM_ISA) = {
-    .isa = JM_STRING(JM_ISA),
-#include "kernels.def"
+#define JM_KERNELS(family, isa) const jm_##family##_kernels jm_##family##_##isa
+#define JM_KERNELS_OF(family, isa) JM_KERNELS(family, isa)
+JM_KERNELS_OF(JM_FAMILY, JM_ISA) = {
+#include JM_STRING(JM_FAMILY.def)
 };
 #undef JM_KERNEL

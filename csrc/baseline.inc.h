@@ -1,6 +1,6 @@
 /*
- * The kernels for the least machine of this architecture: SSE2, NEON, or plain C.  JM_PLAIN_C asks
- * for the last everywhere, so that what MSVC gets can be tested.
+ * The kernels of JM_FAMILY for the least machine of this architecture: SSE2, NEON, or plain C.
+ * JM_PLAIN_C asks for the last everywhere, so that what MSVC gets can be tested.
  */
 #if defined(JM_PLAIN_C)
 /* no vector types */
@@ -13,4 +13,4 @@
 #endif
 
 #define JM_ISA baseline
-#include "variant.inc.h"
+#include "families/variant.inc.h"

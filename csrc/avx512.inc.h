@@ -1,4 +1,4 @@
-/* The kernels for x86-64 with AVX-512 F, DQ, VL, BW and FMA; an empty file elsewhere. */
+/* The kernels of JM_FAMILY for x86-64 with AVX-512 F, DQ, VL, BW and FMA; nothing elsewhere. */
 #if defined(__x86_64__) && defined(__GNUC__)
 #include <immintrin.h>
 #include <math.h>
@@ -13,11 +13,11 @@
 
 #define JM_ISA avx512
 #define JM_VECTOR_BYTES 64
-#include "variant.inc.h"
+#include "families/variant.inc.h"
 
 #if defined(__clang__)
 #pragma clang attribute pop
 #endif
 #else
-typedef int jm_variant_avx512_is_empty;
+typedef int jm_avx512_is_empty;
 #endif

@@ -1,4 +1,4 @@
-/* The kernels for x86-64 with avx2,fma; an empty file elsewhere. */
+/* The kernels of JM_FAMILY for x86-64 with AVX2 and FMA; nothing elsewhere. */
 #if defined(__x86_64__) && defined(__GNUC__)
 #include <immintrin.h>
 #include <math.h>
@@ -12,11 +12,11 @@
 
 #define JM_ISA avx2
 #define JM_VECTOR_BYTES 32
-#include "variant.inc.h"
+#include "families/variant.inc.h"
 
 #if defined(__clang__)
 #pragma clang attribute pop
 #endif
 #else
-typedef int jm_variant_avx2_is_empty;
+typedef int jm_avx2_is_empty;
 #endif

@@ -1,0 +1,2 @@
+#define JM_FAMILY chains
+#include "avx2.inc.h"

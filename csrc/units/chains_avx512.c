@@ -1,0 +1,2 @@
+#define JM_FAMILY chains
+#include "avx512.inc.h"

@@ -1,0 +1,2 @@
+#define JM_FAMILY chains
+#include "baseline.inc.h"

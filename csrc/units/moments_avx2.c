@@ -1,0 +1,2 @@
+#define JM_FAMILY moments
+#include "avx2.inc.h"

@@ -1,0 +1,2 @@
+#define JM_FAMILY moments
+#include "avx512.inc.h"

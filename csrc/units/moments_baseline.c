@@ -1,0 +1,2 @@
+#define JM_FAMILY moments
+#include "baseline.inc.h"

@@ -1,0 +1,2 @@
+#define JM_FAMILY norms
+#include "avx2.inc.h"

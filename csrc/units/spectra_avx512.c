@@ -1,0 +1,2 @@
+#define JM_FAMILY spectra
+#include "avx512.inc.h"
