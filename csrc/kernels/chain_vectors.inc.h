@@ -161,6 +161,23 @@ static double JM_NAME(chain_row_square)(ptrdiff_t n, const JM_T *row) {
     return (double)JM_LANE_SUM(sum);
 }
 
+/* chain_rows_dots for rows of several samples, one after the other, from that of `step` on. */
+static void JM_NAME(chain_rows_dots_of_samples)(const JM_NAME(chain_step) * step, ptrdiff_t stride,
+                                                const JM_NAME(chain_rows_job) * whole,
+                                                ptrdiff_t count) {
+    JM_NAME(chain_step) own = *step;
+    JM_NAME(chain_rows_job) job = *whole;
+    const ptrdiff_t *const sample = job.sample;
+    for (ptrdiff_t j = 0, n; j < count; j += n) {
+        for (n = 1; j + n < count && sample[j + n] == sample[j]; n++)
+            ;
+        own.weights = step->weights + (sample[j] - sample[0]) * stride;
+        JM_NAME(chain_rows_dots)(&own, &job, n);
+        job.source += n * job.in_pad;
+        job.out += n * job.out_pad;
+    }
+}
+
 /*
  * Rows through one layer, with the sum of squares of what stands between the two operations (1 if
  * there is only one) and of the result.
@@ -198,13 +215,10 @@ JM_INLINE void JM_NAME(chain_rows_step)(ptrdiff_t rows, ptrdiff_t depth, const j
     if (!step->weights) {
         JM_NAME(chain_rows_finish)(&job, in, rows, count);
     } else if (takes_dots) {
-        JM_NAME(chain_step) own = *step;
-        for (ptrdiff_t j = 0, n; j < count; j += n) {
-            for (n = 1; j + n < count && sample[j + n] == sample[j]; n++)
-                ;
-            own.weights = step->weights + (sample[j] - sample[0]) * layer->weights_stride;
-            JM_NAME(chain_rows_dots)(&own, &job, j, n);
-        }
+        if (sample[count - 1] == sample[0])
+            JM_NAME(chain_rows_dots)(step, &job, count);
+        else
+            JM_NAME(chain_rows_dots_of_samples)(step, layer->weights_stride, &job, count);
         JM_NAME(chain_rows_finish)(&job, out, rows, count);
     } else if (is_alone) {
         JM_NAME(chain_rows_alone)(step, &job, count);

@@ -264,25 +264,20 @@ JM_INLINE void JM_NAME(chain_dots_tile)(const int n_rows, const int n_cols, cons
             job->out[(vector + c) * job->out_pad + row + r] = JM_LANE_SUM(sum[r][c]);
 }
 
-/*
- * Rows [first, first + count) through W by dot products: of a sample's own weights, read once and
- * not packed.
- */
+/* Rows through W by dot products: of each sample's own weights, read once and not packed. */
 static void JM_NAME(chain_rows_dots)(const JM_NAME(chain_step) * step,
-                                     const JM_NAME(chain_rows_job) * job, ptrdiff_t first,
-                                     ptrdiff_t count) {
+                                     const JM_NAME(chain_rows_job) * job, ptrdiff_t count) {
     const int tail = (int)(step->cols - job->in_pad + JM_VW);
-    const ptrdiff_t end = first + count;
-    for (ptrdiff_t j = first; j < end; j++)
+    for (ptrdiff_t j = 0; j < count; j++)
         for (ptrdiff_t i = job->out_pad - JM_VW; i < job->out_pad; i++)
             job->out[j * job->out_pad + i] = 0;
     for (ptrdiff_t row = 0, n_rows; row < step->rows; row += n_rows) {
         const ptrdiff_t left = step->rows - row;
         n_rows = left < 4 ? 1 : count == 1 && left >= 8 ? 8 : 4;
-        for (ptrdiff_t j = first, n_cols; j < end; j += n_cols) {
-            n_cols = n_rows == 4 && j + 1 < end ? 2 : 1;
+        for (ptrdiff_t j = 0, n_cols; j < count; j += n_cols) {
+            n_cols = n_rows == 4 && j + 1 < count ? 2 : 1;
             /* The vectors after the first find these rows in the cache. */
-            switch (10 * n_rows + n_cols + 1000 * (j == first)) {
+            switch (10 * n_rows + n_cols + 1000 * (j == 0)) {
 #define JM_DOTS(r, c)                                                                              \
     case 1000 + 10 * r + c:                                                                        \
         JM_NAME(chain_dots_tile)(r, c, 1, step, job, row, j, tail);                                \

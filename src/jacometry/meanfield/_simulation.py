@@ -204,7 +204,7 @@ def simulate(
     one net, if those are more); where one segment does not hold the network, all but the last are
     drawn a second time.  Memory beyond the results: the segment, and the signals at the segments'
     ends, which are no larger.  Time is that of a compiled draw of every weight (1 to 3 ns) and of
-    two passes over it, and some 0.5 us a net and layer; initializers other than the Gaussian ones
+    two passes over it, and some 0.4 us a net and layer; initializers other than the Gaussian ones
     (`gaussian`, `he_normal`, `glorot_normal`, `lecun_normal`, or a ``functools.partial`` of one
     with its fan or gain) take a NumPy generator and a call per matrix.
 
