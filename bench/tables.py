@@ -19,10 +19,9 @@ def bound(record, roofs):
     seconds = record["contestants"][harness.OURS].get("median")
     if not roofs or not seconds or record["flops"] is None:
         return None
-    least = {
-        "flops": record["flops"] / (roofs["gflops"] * 1e9),
-        "bytes": record["n_bytes"] / (roofs["gbytes"][record["working_set"]] * 1e9),
-    }
+    least = {"flops": record["flops"] / (roofs["gflops"] * 1e9)}
+    if record["working_set"]:  # else what bandwidth it could reach is not known
+        least["bytes"] = record["n_bytes"] / (roofs["gbytes"][record["working_set"]] * 1e9)
     limit = max(least, key=least.get)
     return limit, least[limit] / seconds
 
@@ -77,7 +76,7 @@ def wrong_peers(records):
     """One line per peer whose answer did not count."""
     return [
         f"{name} got no ratio at {harness.describe(record['sizes'])}: "
-        + (column.get("failure") or f"error {column['error']}, allowed {record['tolerance']:.1e}.")
+        + (column.get("failure") or f"error {column['error']:.1e}, allowed {record['tolerance']:.1e}.")
         for record in records
         for name, column in record["contestants"].items()
         if not column["is_right"]
