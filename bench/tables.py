@@ -76,7 +76,10 @@ def wrong_peers(records):
     """One line per peer whose answer did not count."""
     return [
         f"{name} got no ratio at {harness.describe(record['sizes'])}: "
-        + (column.get("failure") or f"error {column['error']:.1e}, allowed {record['tolerance']:.1e}.")
+        + (
+            column.get("failure")
+            or f"error {column['error']:.1e}, allowed {record['tolerance']:.1e}."
+        )
         for record in records
         for name, column in record["contestants"].items()
         if not column["is_right"]

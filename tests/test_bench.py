@@ -154,7 +154,7 @@ def test_tables_go_between_the_marks_and_say_who_was_wrong(harness, tables, tmp_
     assert text.endswith("after\n")
     assert "stale" not in text
     assert "`python bench/bench_sum.py --quick --threads 1 --dtype f64 --isa " in text
-    assert "wrong got no ratio at n=2: error 1.0, allowed 1.0e-12." in text
+    assert "wrong got no ratio at n=2: error 1.0e+00, allowed 1.0e-12." in text
     with pytest.raises(ValueError, match="the file has no"):
         tables.put_between_marks("no marks", [])
 
