@@ -69,7 +69,7 @@ def truth(name, q):
             return [float(m) for m in sin_moments(q)]
         coarse, fine = (panelled(name, q, degree) for degree in DEGREES)
         for a, b in zip(coarse, fine, strict=True):
-            assert mp.isinf(b) or abs(a - b) <= AGREE * abs(b)
+            assert mp.isinf(b) or abs(a - b) <= AGREE * abs(b) + mp.mpf(10) ** (2 - DIGITS)
         return [float(m) for m in fine]
 
 
@@ -82,7 +82,10 @@ def settings():
 def test_every_moment_of_every_activation_is_right_to_1e_11(isa, name, q):
     found = gaussian_moments(name, q)
     for field, expected in zip(FIELDS, truth(name, q), strict=True):
-        assert getattr(found, field) == pytest.approx(expected, rel=RTOL, abs=ATOL), field
+        # Exact scales make this mean 0; what is left is their rounding.
+        is_rounding = (name, q, field) == ("selu", 1.0, "phi")
+        atol = 2.0**-53 if is_rounding else ATOL
+        assert getattr(found, field) == pytest.approx(expected, rel=RTOL, abs=atol), field
         # Where nothing cancels, what the docstring states.
         if field not in ("phi", "dphi", "phi2_slope"):
             assert getattr(found, field) == pytest.approx(expected, rel=100 * 2.0**-53, abs=ATOL), (
