@@ -13,6 +13,10 @@
 
 #define JM_ISA avx512
 #define JM_VECTOR_BYTES 64
+/* What takes rows that fill half a vector, in the same workspace, which is larger than its own. */
+#include "jm_kernels.h"
+extern const jm_chains_kernels jm_chains_avx2;
+#define JM_NARROW jm_chains_avx2
 #include "families/variant.inc.h"
 
 #if defined(__clang__)

@@ -117,6 +117,11 @@ static void JM_NAME(chain_write_non_finite)(ptrdiff_t n_in, int is_transposed,
 static int JM_NAME(chain_product)(const jm_chain *chain, ptrdiff_t sample, ptrdiff_t max_width,
                                   ptrdiff_t begin, ptrdiff_t end, void *mantissa, int64_t *exponent,
                                   ptrdiff_t *bad_layer, void *work) {
+#ifdef JM_NARROW
+    if (max_width <= JM_VW / 2)
+        return JM_NARROW.chain_product[JM_IS_F64](chain, sample, max_width, begin, end, mantissa,
+                                                  exponent, bad_layer, work);
+#endif
     const ptrdiff_t n_in = JM_NAME(chain_step_of)(chain, 0, sample, 0).cols;
     JM_NAME(chain_product_space) space;
     JM_NAME(chain_product_layout)(max_width, n_in, work, &space);

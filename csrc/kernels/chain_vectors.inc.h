@@ -458,6 +458,11 @@ static int JM_NAME(chain_vectors)(const jm_chain *chain, const jm_vectors *vecto
                                   ptrdiff_t max_width, ptrdiff_t first, ptrdiff_t count,
                                   ptrdiff_t begin, ptrdiff_t end, int transposed,
                                   ptrdiff_t *bad_layer, void *work) {
+#ifdef JM_NARROW
+    if (max_width <= JM_VW / 2)
+        return (transposed ? JM_NARROW.chain_vjp : JM_NARROW.chain_jvp)[JM_IS_F64](
+            chain, vectors, max_width, first, count, begin, end, bad_layer, work);
+#endif
     JM_NAME(chain_vectors_space) space;
     JM_NAME(chain_vectors_layout)(max_width, work, &space);
     for (ptrdiff_t j = 0; begin == 0 && j < count; j++) {

@@ -31,20 +31,22 @@ run_all() {
     waiting=()
 }
 
-# program NAME ISA COMPILER FLAGS...: the tests with the kernels of one instruction set; in place of
-# the others' stand empty tables.
+# program NAME ISA COMPILER FLAGS...: the tests with the kernels of one instruction set, and what it
+# calls of another; in place of the rest stand empty tables.
 programs=()
 program() {
     local name=$1 isa=$2 folder=$build/$1 source other family
+    local units=(csrc/units/*_"$isa".c)
     shift 2
+    [[ $isa != avx512 ]] || units+=(csrc/units/chains_avx2.c)
     mkdir -p "$folder"
     for other in baseline avx2 avx512; do
-        [[ $other != "$isa" ]] || continue
         for family in chains spectra norms moments; do
-            echo "const jm_${family}_kernels jm_${family}_$other;"
+            [[ " ${units[*]} " == *"/${family}_$other.c "* ]] ||
+                echo "const jm_${family}_kernels jm_${family}_$other;"
         done
     done | sed '1i #include "jm_kernels.h"' >"$folder/absent.c"
-    for source in csrc/units/*_"$isa".c csrc/dispatch.c tests/c/*.c "$folder/absent.c"; do
+    for source in "${units[@]}" csrc/dispatch.c tests/c/*.c "$folder/absent.c"; do
         later "$@" "${flags[@]}" -c "$source" -o "$folder/$(basename "$source" .c).o"
     done
     programs+=("$isa $folder $*")
