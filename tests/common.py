@@ -4,8 +4,10 @@ import math
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
+import pytest
 
 # Matrices with awkward entries whose certain bounds are checked in exact arithmetic: more by night.
 N_ADVERSARIAL = int(os.environ.get("JACOMETRY_ADVERSARIAL", "5000"))
@@ -51,6 +53,46 @@ def run_python(code):
     )
     assert done.returncode == 0, done.stderr
     return done.stdout.split()
+
+
+def seconds_after_ctrl_c(setup, call):
+    """How long a call, repeated for ever in a fresh interpreter, goes on after an interrupt."""
+    code = f"""
+import signal, threading, time, numpy as np, jacometry as jm
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job inherits "ignore"
+{setup}
+sent = []
+def interrupt():
+    time.sleep(0.2)
+    sent.append(time.perf_counter())
+    signal.raise_signal(signal.SIGINT)
+threading.Thread(target=interrupt).start()
+try:
+    while True:
+        {call}
+except KeyboardInterrupt:
+    print(time.perf_counter() - sent[0])
+"""
+    return float(run_python(code)[0])
+
+
+# What is allocated is the same everywhere; the peak of one process is read where Linux tells it.
+reads_peak = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="no /proc here")
+
+
+def bytes_grown(setup, call, result="0"):
+    """By how much a call raises a fresh interpreter's peak, less `result`: the bytes it returns."""
+    code = f"""
+import numpy as np, jacometry as jm
+def peak():
+    with open("/proc/self/status") as lines:
+        return 1024 * next(int(x.split()[1]) for x in lines if x.startswith("VmHWM"))
+{setup}
+before = peak()
+found = {call}
+print(peak() - before - ({result}))
+"""
+    return int(run_python(code)[0])
 
 
 def plane_means(phi, e, q):

@@ -1,5 +1,4 @@
-/* Products of the Jacobians of a chain, and vectors through them.  Included by variant.inc.h, once
- * for each JM_T. */
+/* Products of a chain, and vectors through it: for one JM_T. */
 #include "simd.inc.h"
 
 #include "kernels/scaling.inc.h"
@@ -17,5 +16,7 @@
 #include "kernels/chain_product.inc.h"
 
 #include "kernels/vector_rows.inc.h"
+
+#include "kernels/vector_steps.inc.h"
 
 #include "kernels/chain_vectors.inc.h"

@@ -1,5 +1,4 @@
-/* Gaussian moments and variance propagation; normal numbers.  Included by variant.inc.h, once for
- * each JM_T. */
+/* Gaussian moments, variance propagation, normal numbers: for one JM_T. */
 #include "simd.inc.h"
 
 #include "kernels/moments.inc.h"

@@ -1,4 +1,4 @@
-/* Norms of matrices.  Included by variant.inc.h, once for each JM_T. */
+/* Norms of matrices: for one JM_T. */
 #include "simd.inc.h"
 
 #include "kernels/scaling.inc.h"

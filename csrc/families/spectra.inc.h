@@ -1,5 +1,4 @@
-/* Singular values and Lyapunov exponents of chains.  Included by variant.inc.h, once for each JM_T.
- */
+/* Singular values and Lyapunov exponents of chains: for one JM_T. */
 #include "simd.inc.h"
 
 #include "kernels/scaling.inc.h"

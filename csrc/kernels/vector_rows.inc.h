@@ -1,6 +1,6 @@
 /*
  * The vectors of a group, as rows, times W, and the slopes, shortcut and norms that go with it: in
- * panels of W, packed or where it lies, or by dot products.  chain_vectors.inc.h calls it.
+ * panels of W, packed or where it lies, or by dot products.  vector_steps.inc.h calls it.
  */
 
 #ifndef JM_GROUP_ROWS

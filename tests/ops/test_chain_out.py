@@ -1,10 +1,8 @@
 """chain_product into memory that the caller gives, and how much memory it takes of its own."""
 
-import subprocess
-import sys
-
 import numpy as np
 import pytest
+from common import bytes_grown, reads_peak
 
 import jacometry as jm
 from jacometry.ops.scaled import ScaledArray
@@ -71,21 +69,14 @@ def test_an_out_that_does_not_fit_is_refused(rng, make, error, message):
         jm.chain_product(weights, out=make(weights))
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="reads the peak from the process's own status")
+@reads_peak
 def test_a_large_batch_takes_no_memory_beside_its_output():
     """B = 10^4, L = 10^3, n = 16, slopes a broadcast view that would take 640 MB written out."""
-    code = """
-import re, numpy as np, jacometry as jm
-def peak():
-    return 1024 * int(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1])
+    setup = """
 w = np.eye(16, dtype=np.float32) * np.ones((1000, 1, 1), np.float32)
 s = np.broadcast_to(np.ones(16, np.float32), (10_000, 1000, 16))
 jm.chain_product(w, slopes=s[:8])
-before = peak()
-product = jm.chain_product(w, slopes=s)
-assert product.exponent.shape == (10_000,)
-print(peak() - before - product.mantissa.nbytes - product.exponent.nbytes)
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    result = "found.mantissa.nbytes + found.exponent.nbytes"
     # Where a bad layer would be named takes 8 B bytes; the rest is workspace and the allocator's.
-    assert int(done.stdout) < 4e6
+    assert bytes_grown(setup, "jm.chain_product(w, slopes=s)", result) < 4e6

@@ -1,12 +1,10 @@
 """Properties of chain_jvp and chain_vjp, and what they cost in memory and in waiting for Ctrl-C."""
 
-import os
-import sys
 from itertools import pairwise
 
 import numpy as np
 import pytest
-from common import run_python
+from common import bytes_grown, reads_peak, seconds_after_ctrl_c
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -225,49 +223,26 @@ def test_integers_do_not_promote_and_wider_vectors_do():
         assert wide.vector.dtype == dtype
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc/self/status")
+@reads_peak
 def test_memory_beyond_the_results_does_not_grow_with_batch_or_depth():
     """B = 10^4, L = 10^3, n = 16, shared weights: 80 MB of log-norms, and a workspace."""
-    code = """
-import numpy as np, jacometry as jm
-def peak():
-    with open("/proc/self/status") as lines:
-        return next(int(x.split()[1]) for x in lines if x.startswith("VmHWM"))
+    setup = """
 B, L, n = 10_000, 1_000, 16
 w = np.linalg.qr(np.random.default_rng(0).standard_normal((L, n, n)))[0]
 v = np.random.default_rng(1).standard_normal((B, n))
 s = np.broadcast_to(np.random.default_rng(2).random((L, n)), (B, L, n))
 jm.chain_vjp(w[:2], v[:2], slopes=s[:2, :2])
-before = peak()
-trace = jm.chain_vjp(w, v, slopes=s)
-result = trace.log_norms.nbytes + trace.vector.mantissa.nbytes + trace.vector.exponent.nbytes
-print((peak() - before) * 1024, result)
 """
-    grown, result = (int(x) for x in run_python(code))
+    vector = "found.vector.mantissa.nbytes + found.vector.exponent.nbytes"
     # Per thread a few hundred kilobytes; 8 MB leave room for the allocator and thread stacks.
-    assert grown <= result + 8e6
+    grown = bytes_grown(setup, "jm.chain_vjp(w, v, slopes=s)", f"found.log_norms.nbytes + {vector}")
+    assert grown <= 8e6
 
 
-@pytest.mark.skipif(os.name != "posix", reason="needs os.kill with SIGINT")
 @pytest.mark.parametrize("call", ["chain_vjp(w, v)", "chain_jvp(w, v)", "chain_product(w)"])
 @pytest.mark.parametrize("dtype", ["f4", "f8"])
 def test_ten_million_layers_stop_soon_after_ctrl_c(call, dtype):
     """With float32 weights and a float64 vector the weights are converted: of them, one matrix."""
-    code = f"""
-import os, signal, threading, time, numpy as np, jacometry as jm
-signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job inherits "ignore"
-w, v = np.broadcast_to(np.eye(4, dtype="{dtype}"), (10**7, 4, 4)), np.ones(4)
-sent = []
-def interrupt():
-    time.sleep(0.1)
-    sent.append(time.perf_counter())
-    os.kill(os.getpid(), signal.SIGINT)
-threading.Thread(target=interrupt).start()
-try:
-    while True:
-        jm.{call}
-except KeyboardInterrupt:
-    print(time.perf_counter() - sent[0])
-"""
+    matrices = f'np.broadcast_to(np.eye(4, dtype="{dtype}"), (10**7, 4, 4))'
     # The promise is 0.1 s; ten times that tells polling from waiting on a busy machine.
-    assert float(run_python(code)[0]) < 1.0
+    assert seconds_after_ctrl_c(f"w, v = {matrices}, np.ones(4)", f"jm.{call}") < 1.0

@@ -1,7 +1,6 @@
 """joint_spectral_radius: published values, exact arithmetic, and what it refuses."""
 
 import itertools
-import os
 import signal
 import threading
 import time
@@ -346,7 +345,7 @@ def test_what_it_refuses(changed, error, message):
 def test_ctrl_c_ends_the_search():
     def interrupt():
         time.sleep(0.3)
-        os.kill(os.getpid(), signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
 
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     thread = threading.Thread(target=interrupt)

@@ -1,12 +1,10 @@
 """lyapunov_spectrum and lyapunov_spectrum_map against QR, and where the spectrum is known."""
 
-import os
-import sys
 from itertools import pairwise
 
 import numpy as np
 import pytest
-from common import run_python
+from common import bytes_grown, reads_peak, seconds_after_ctrl_c
 from scipy import special, stats
 
 import jacometry as jm
@@ -231,45 +229,22 @@ def test_a_repeated_chain_is_the_list_written_out(isa, dtype, rng, n):
             np.testing.assert_array_equal(getattr(got, name), getattr(repeated, name))
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc/self/status")
+@reads_peak
 def test_memory_does_not_grow_with_depth():
     """10^6 factors, repeated: 512 MB were they copied, 64 MB were each exponent kept."""
-    code = """
-import numpy as np, jacometry as jm
-def peak():
-    with open("/proc/self/status") as lines:
-        return next(int(x.split()[1]) for x in lines if x.startswith("VmHWM"))
+    setup = """
 chain = jm.Chain([jm.Dense(np.eye(8) + np.tri(8) / 9), jm.Dense(np.eye(8))])
 jm.lyapunov_spectrum(chain.repeat(500), rng=0)
-before = peak()
-jm.lyapunov_spectrum(chain.repeat(5 * 10**5), rng=0)
-print((peak() - before) * 1024)
 """
-    assert int(run_python(code)[0]) <= 2e6  # a quarter of a byte a factor and exponent
+    # a quarter of a byte a factor and exponent
+    assert bytes_grown(setup, "jm.lyapunov_spectrum(chain.repeat(5 * 10**5), rng=0)") <= 2e6
 
 
-@pytest.mark.skipif(os.name != "posix", reason="needs os.kill with SIGINT")
 @pytest.mark.parametrize("n", [2, 8, 33])
 def test_ten_million_layers_stop_soon_after_ctrl_c(n):
-    code = f"""
-import os, signal, threading, time, numpy as np, jacometry as jm
-signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job inherits "ignore"
-w = np.broadcast_to(np.eye({n}), (10**7, {n}, {n}))
-jm.lyapunov_spectrum(w[:10])
-sent = []
-def interrupt():
-    time.sleep(0.1)
-    sent.append(time.perf_counter())
-    os.kill(os.getpid(), signal.SIGINT)
-threading.Thread(target=interrupt).start()
-try:
-    while True:
-        jm.lyapunov_spectrum(w)
-except KeyboardInterrupt:
-    print(time.perf_counter() - sent[0])
-"""
+    setup = f"w = np.broadcast_to(np.eye({n}), (10**7, {n}, {n}))\njm.lyapunov_spectrum(w[:10])"
     # The promise is 0.1 s; ten times that tells polling from waiting on a busy machine.
-    assert float(run_python(code)[0]) < 1.0
+    assert seconds_after_ctrl_c(setup, "jm.lyapunov_spectrum(w)") < 1.0
 
 
 def test_depth_costs_calls_in_proportion_and_the_map_keeps_nothing():
